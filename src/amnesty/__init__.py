@@ -1,0 +1,21 @@
+"""Amnesty makes a trained PyTorch model forget chosen data, keeps the rest, and proves it."""
+
+from amnesty import bargaining, data, evaluation, methods
+from amnesty.evaluation import Scores, evaluate
+from amnesty.methods import Outcome, unlearn
+from amnesty.tasks import Classification
+from amnesty.training import Recipe, train
+
+__all__ = [
+    "Classification",
+    "Outcome",
+    "Recipe",
+    "Scores",
+    "bargaining",
+    "data",
+    "evaluate",
+    "evaluation",
+    "methods",
+    "train",
+    "unlearn",
+]

@@ -1,0 +1,99 @@
+"""Errors of every room. They say what was expected, what was found and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class AmnestyError(Exception):
+    """The parent of every error that this library raises on purpose."""
+
+
+class InvalidInputError(AmnestyError, ValueError):
+    """An argument, a data set or a model that cannot be used as it is."""
+
+
+class ShapeError(InvalidInputError):
+    """A tensor of another shape, type or layout than the one needed."""
+
+
+class SplitError(InvalidInputError):
+    """A selection that is empty, out of range, overlapping or incomplete."""
+
+
+class DataError(InvalidInputError):
+    """Examples that cannot be trained on: wrong labels, shapes, or numbers that are not finite."""
+
+
+class ModelError(InvalidInputError):
+    """A model that cannot be unlearned: no trainable parameter, outputs of another shape."""
+
+
+class LossError(InvalidInputError):
+    """A player's loss that is not a scalar or that no bargained parameter can change."""
+
+
+class PrecisionError(InvalidInputError):
+    """A number format in which the wanted computation would be wrong."""
+
+
+class ReportError(InvalidInputError):
+    """A run's folder from which no report can be made: files missing, unreadable or of another schema."""
+
+
+class MissingReferenceError(InvalidInputError, KeyError):
+    """A measure that compares with a retrained model was asked for without one."""
+
+    __str__ = Exception.__str__  # that of `KeyError` would quote the sentence
+
+
+class NonFiniteError(AmnestyError, ArithmeticError):
+    """A loss or a gradient became NaN or infinite; raised before any weight moved.
+
+    Attributes:
+        step: the step that failed, from 1; ``None`` outside a training loop.
+        model: the model as the step before left it, the last good one; ``None`` outside a training loop.
+    """
+
+    def __init__(self, message: str, step: int | None = None, model: object = None) -> None:
+        super().__init__(message)
+        self.step = step
+        self.model = model
+
+
+class MissingExtraError(AmnestyError, ImportError):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, package: str, extra: str, what: str) -> None:
+        super().__init__(
+            f"{what} needs the package `{package}`, which is not installed. "
+            f"Install it with: pip install 'amnesty[{extra}]'"
+        )
+        self._given = (package, extra, what)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._given  # so that the error can cross to another process
+
+
+class UnknownNameError(AmnestyError, KeyError):
+    """A name that is in no table; the message suggests the nearest ones.
+
+    >>> raise UnknownNameError("method", "munda", ["munba", "finetune"])
+    Traceback (most recent call last):
+      ...
+    amnesty.errors.UnknownNameError: Unknown method 'munda'. Did you mean 'munba'? Known: finetune, munba.
+    """
+
+    __str__ = Exception.__str__  # that of `KeyError` would quote the sentence
+
+    def __init__(self, kind: str, name: object, known: Iterable[object]) -> None:
+        names = sorted(str(k) for k in known)
+        near = difflib.get_close_matches(str(name), names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"Unknown {kind} {str(name)!r}.{hint} Known: {', '.join(names) or 'none'}.")
+        self._given = (kind, str(name), names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._given  # so that the error can cross to another process

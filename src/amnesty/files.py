@@ -1,0 +1,40 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` under a temporary name beside ``path`` and rename it, so that no half file is ever seen.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written to; ``path`` is then as it was.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        # mkstemp makes files for the owner only; results are as readable as any other file.
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON, as `write_text` does. Raises `ValueError` for NaN and infinity."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: Path, records: Iterable[Any]) -> None:
+    """Write one JSON object a line, as `write_text` does. Raises `ValueError` for NaN and infinity."""
+    write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
