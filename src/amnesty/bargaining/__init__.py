@@ -1,0 +1,22 @@
+"""Players, the Gram matrix of their gradients, rules of combination, and the bargain itself."""
+
+from amnesty.bargaining.bargain import Agreement, Bargain, Player
+from amnesty.bargaining.gramian import Gradient, gramian
+from amnesty.bargaining.nash import Nash
+from amnesty.bargaining.published import PublishedNash
+from amnesty.bargaining.rules import Rule, Sum, WhenStationary
+from amnesty.bargaining.weighting import Weighting
+
+__all__ = [
+    "Agreement",
+    "Bargain",
+    "Gradient",
+    "Nash",
+    "Player",
+    "PublishedNash",
+    "Rule",
+    "Sum",
+    "Weighting",
+    "WhenStationary",
+    "gramian",
+]
