@@ -1,0 +1,47 @@
+"""What to forget and what to keep: loading, splits, and batches that meet in pairs."""
+
+from amnesty.data.batches import PAIRINGS, Batches, Pairing, pair, steps
+from amnesty.data.examples import (
+    INPUT_KEYS,
+    LABEL_KEYS,
+    Examples,
+    batch_hashes,
+    class_names,
+    content_hash,
+    example_hash,
+    input_and_label,
+    known_columns,
+    read_column,
+)
+from amnesty.data.loading import load_digits, load_images
+from amnesty.data.poison import mislabel
+from amnesty.data.split import Classes, Column, Fraction, IndexFile, Indices, Selector, Split, split
+
+__all__ = [
+    "INPUT_KEYS",
+    "LABEL_KEYS",
+    "PAIRINGS",
+    "Batches",
+    "Classes",
+    "Column",
+    "Examples",
+    "Fraction",
+    "IndexFile",
+    "Indices",
+    "Pairing",
+    "Selector",
+    "Split",
+    "batch_hashes",
+    "class_names",
+    "content_hash",
+    "example_hash",
+    "input_and_label",
+    "known_columns",
+    "load_digits",
+    "load_images",
+    "mislabel",
+    "pair",
+    "read_column",
+    "split",
+    "steps",
+]
