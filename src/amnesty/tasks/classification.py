@@ -1,0 +1,335 @@
+"""Image classification: a batch is inputs and class numbers, a model maps inputs to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from amnesty.data import INPUT_KEYS, LABEL_KEYS, Batches, class_names, input_and_label
+from amnesty.errors import DataError, InvalidInputError, ModelError
+from amnesty.seeds import seeded
+from amnesty.tasks.base import Role, Source, device_of, evaluating, to_device
+from amnesty.tasks.inspection import Inspection, inspect, refuse_duplicates
+from amnesty.tasks.margins import excess, margins
+from amnesty.tasks.overlap import refuse_shared_indices
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of a part of the data, in its order: logits, shape [n, C], float32, and labels, shape [n]."""
+
+    logits: Tensor
+    labels: Tensor
+
+
+class Classification:
+    """A classifier, what it must forget and what it must keep.
+
+    Args:
+        model: maps a batch of inputs to logits, shape [B, C], or to an object with such a ``logits``. It is
+            never changed: `amnesty.unlearn` works on a copy.
+        forget: examples the model was trained on and must forget; a data set of ``(input, label)`` pairs (or
+            mappings with an input and a label) or a ``DataLoader`` of such batches.
+        retain: examples it was trained on and must keep.
+        holdout: examples it never saw, for evaluation only; no method reads them.
+        validation: further unseen examples, with labels of the same kind as those of ``forget`` (wrong ones, where
+            a poisoned batch is to be forgotten), which a method may read to know what unseen data looks like.
+        nonmembers: unseen examples that are like the forgotten ones, to test membership against. By default
+            the holdout examples of the same classes; needed where the forgotten labels are not like others,
+            as with a poisoned batch.
+        class_names: by default those of the data.
+        duplicates: ``"refuse"`` raises when an example of ``forget`` is also in ``retain`` (the same input
+            and label); ``"keep"`` allows it.
+
+    Raises:
+        ModelError: no parameter of the model is trainable.
+        SplitError: a part is empty, or two parts take the same index of one data set.
+        InvalidInputError: ``duplicates`` is unknown.
+
+    What the examples hold is checked by `check`, which `unlearn` and `evaluate` call before any work.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        forget: Source,
+        retain: Source,
+        holdout: Source | None = None,
+        validation: Source | None = None,
+        nonmembers: Source | None = None,
+        class_names: Sequence[str] | None = None,
+        duplicates: Literal["refuse", "keep"] = "refuse",
+    ) -> None:
+        if duplicates not in ("refuse", "keep"):
+            raise InvalidInputError(f"`duplicates` must be 'refuse' or 'keep', found {duplicates!r}.")
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ModelError("No parameter of `model` requires a gradient: there is nothing that could forget.")
+        given = {
+            "forget": forget,
+            "retain": retain,
+            "holdout": holdout,
+            "validation": validation,
+            "nonmembers": nonmembers,
+        }
+        self.model = model
+        self.parts: dict[str, Source] = {name: source for name, source in given.items() if source is not None}
+        self.duplicates = duplicates
+        self._names = None if class_names is None else tuple(class_names)
+        self._inspections: dict[str, Inspection] = {}
+        self._classes = 0
+        for name, source in self.parts.items():
+            Batches(source, name=name)  # refuses what is empty or has no length
+        refuse_shared_indices(self.parts)
+
+    # What the players want.
+
+    def preserved(self) -> Role:
+        """Return the retaining player: cross-entropy on the retain set."""
+        return Role("retain", self._cross_entropy)
+
+    def relabelled(self, exclude_true: bool = True) -> Role:
+        """Return a forgetting player: cross-entropy with labels drawn anew, uniformly, for each batch.
+
+        They are drawn from the classes that are kept, without the true one. ``exclude_true=False`` draws
+        from all classes, as in the published code: one example in C is then taught again, and a forgotten
+        class may be drawn.
+        """
+        pool = _unique(self.labels("retain")) if exclude_true else torch.arange(self.classes)
+
+        def loss(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+            inputs, labels = unpack(batch)
+            return F.cross_entropy(logits(model(inputs)), draw_labels(labels, pool, exclude_true, generator))
+
+        return Role("forget", loss)
+
+    def unseen_like(self) -> Role:
+        """Return a forgetting player that wants the forget set to look like examples never seen, and no worse.
+
+        Its loss is the Huber loss (in nats) of how far each margin lies above the margin of its like among
+        unseen examples (`amnesty.tasks.margins.excess`). An example that looks unseen has no gradient, so
+        that nothing is over-forgotten. What unseen looks like is read off the original model:
+
+        - For a class of which some is kept: the margins of the validation part.
+        - For a class that is forgotten altogether: the margins that the retain set has for that class. A model
+          that never met a class gives its images no more of it than it gives to anything else.
+
+        Raises:
+            InvalidInputError: some class is only partly forgotten, and the task has no validation part.
+        """
+        gone = self.forgotten_classes
+        unseen = {c: self._margins_for(c) for c in gone}
+        if not torch.isin(self.labels("forget"), torch.tensor(gone, dtype=torch.int64)).all():
+            unseen[-1] = self._margins_unseen()
+
+        def loss(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+            inputs, labels = unpack(batch)
+            found = margins(logits(model(inputs)).float(), labels)
+            over = torch.zeros_like(found)
+            for key, target in unseen.items():
+                of_it = labels == key if key >= 0 else _none_of(labels, gone)
+                if of_it.any():
+                    over = over.masked_scatter(of_it, excess(found[of_it], target.to(found.device)))
+            return F.huber_loss(over, torch.zeros_like(over))
+
+        return Role("forget", loss)
+
+    def _margins_for(self, label: int) -> Tensor:
+        known = self.predict(self.model, "retain").logits
+        return margins(known, torch.full((len(known),), label)).sort().values
+
+    def _margins_unseen(self) -> Tensor:
+        if "validation" not in self.parts:
+            raise InvalidInputError(
+                "To know what unseen examples look like, the task needs a `validation` part: examples that the model "
+                "was not trained on, with labels of the same kind as those to forget."
+            )
+        known = self.predict(self.model, "validation")
+        return margins(known.logits, known.labels).sort().values
+
+    def ascended(self, cap: float | None = None) -> Role:
+        """Return a forgetting player: minus the cross-entropy on the forget set.
+
+        It is unbounded below. With ``cap`` an example whose cross-entropy exceeds it (nats; ``log C`` is
+        guessing) has no more gradient.
+
+        Raises:
+            InvalidInputError: ``cap`` is not positive.
+        """
+        if cap is not None and not cap > 0:
+            raise InvalidInputError(f"`cap` must be positive (nats), found {cap}.")
+
+        def loss(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+            inputs, labels = unpack(batch)
+            each = F.cross_entropy(logits(model(inputs)), labels, reduction="none")
+            return -(each if cap is None else each.clamp(max=cap)).mean()
+
+        return Role("forget", loss)
+
+    # What is in the data.
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C that the model tells apart. Checks the task first."""
+        self.check()
+        return self._classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers where the data has no names."""
+        sets = (s.dataset if isinstance(s, DataLoader) else s for s in self.parts.values())
+        names = self._names or next(filter(None, map(class_names, sets)), ())
+        return names + tuple(str(c) for c in range(len(names), self.classes))
+
+    def labels(self, part: str) -> Tensor:
+        """Return the labels of a part, shape [n], in its order.
+
+        Raises:
+            InvalidInputError: the task has no such part.
+        """
+        self._find(part)
+        self.check()
+        return self._inspections[part].labels
+
+    @property
+    def forgotten_classes(self) -> tuple[int, ...]:
+        """Classes that are forgotten altogether: they occur in the forget set and not in the retain set."""
+        kept = set(self.labels("retain").tolist())
+        return tuple(sorted(set(self.labels("forget").tolist()) - kept))
+
+    @property
+    def knows_unseen(self) -> bool:
+        """Say whether `unseen_like` can be asked for: a validation part, or only whole classes to forget."""
+        return "validation" in self.parts or set(self.labels("forget").tolist()) <= set(self.forgotten_classes)
+
+    def check(self) -> None:
+        """Read all data once and try the model on it; raise before any work if something is wrong.
+
+        Raises:
+            DataError: inputs that are not finite or of different shapes, labels outside the classes, batches
+                that are not inputs and class numbers.
+            SplitError: examples of the forget set are in the retain set too.
+            ModelError: the model cannot take the inputs, or does not return logits of shape [B, C].
+        """
+        if self._classes:
+            return
+        device = device_of(self.model)
+        compared = ("forget", "retain") if self.duplicates == "refuse" else ()
+        found = {}
+        for name, source in self.parts.items():
+            with seeded(0, device):  # data and models may draw random numbers; the caller's are not for them
+                found[name] = inspect(name, source, unpack, hashed=name in compared)
+        if compared:
+            refuse_duplicates(found["forget"], found["retain"])
+        for part in found.values():
+            with seeded(0, device):
+                classes = self._probe(part, device)
+            part.check_labels(classes)
+        self._inspections, self._classes = found, classes
+
+    def _probe(self, part: Inspection, device: torch.device) -> int:
+        inputs = part.probe.to(device)
+        try:
+            with evaluating(self.model):
+                output = logits(self.model(inputs))
+        except Exception as error:  # whatever a model may raise
+            raise ModelError(
+                f"The model cannot take a {part.part} batch of shape {list(inputs.shape)}, {inputs.dtype}: {error}"
+            ) from error
+        if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(inputs):
+            found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ModelError(f"The model must return logits of shape [{len(inputs)}, classes], found {found}.")
+        if output.shape[1] < 2:
+            raise ModelError("The model returns one logit; a model of two classes must return two.")
+        return output.shape[1]
+
+    # What a model says.
+
+    def predict(self, model: nn.Module, part: str, batch_size: int = 512) -> Predictions:
+        """Run ``model`` in evaluation mode, float32, over a part in its order; see `Predictions`.
+
+        Raises:
+            InvalidInputError: the task has no such part.
+        """
+        source = self._find(part)
+        device = device_of(model)
+        outputs, labels = [], []
+        with evaluating(model), seeded(0, device):
+            for batch in Batches(source, batch_size, name=part).iterate():
+                inputs, label = unpack(batch)
+                outputs.append(logits(model(inputs.to(device))).float().cpu())
+                labels.append(label.cpu())
+        return Predictions(torch.cat(outputs), torch.cat(labels))
+
+    def _find(self, part: str) -> Source:
+        if part not in self.parts:
+            raise InvalidInputError(f"This task has no part {part!r}; it has {', '.join(self.parts)}.")
+        return self.parts[part]
+
+    def _cross_entropy(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+        inputs, labels = unpack(batch)
+        return F.cross_entropy(logits(model(inputs)), labels)
+
+
+def cross_entropy(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+    """Return the mean cross-entropy of a labelled batch: the loss of ordinary training."""
+    inputs, labels = unpack(to_device(batch, device_of(model)))
+    return F.cross_entropy(logits(model(inputs)), labels)
+
+
+def _unique(labels: Tensor) -> Tensor:
+    return torch.tensor(sorted(set(labels.tolist())), dtype=torch.int64)
+
+
+def _none_of(labels: Tensor, classes: Sequence[int]) -> Tensor:
+    return ~torch.isin(labels, torch.tensor(classes, dtype=labels.dtype, device=labels.device))
+
+
+def draw_labels(labels: Tensor, pool: Tensor, exclude_true: bool, generator: torch.Generator) -> Tensor:
+    """Draw a label for each example uniformly from ``pool`` (sorted classes), shape [B], on the labels' device.
+
+    Drawn on the CPU, so that a seed gives the same labels on every device. Raises `InvalidInputError` if no class
+    is left to draw.
+    """
+    found = labels.cpu()
+    place = torch.searchsorted(pool, found)
+    skip = exclude_true & (pool[place.clamp(max=len(pool) - 1)] == found)
+    choices = len(pool) - skip.long()
+    if (choices < 1).any():
+        raise InvalidInputError("Only one class is kept: there is no other label to give to the forget set.")
+    draw = (torch.rand(found.shape, generator=generator, dtype=torch.float64) * choices).long()
+    return pool[draw + (skip & (draw >= place)).long()].to(labels.device)
+
+
+def unpack(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return inputs, shape [B, ...], and labels, shape [B], of a batch.
+
+    Raises:
+        DataError: it is neither a pair nor a mapping with an input and a label, or these are not tensors
+            of equal length.
+    """
+    inputs, labels = input_and_label(batch)
+    if not isinstance(inputs, Tensor) or not isinstance(labels, Tensor):
+        found = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
+        raise DataError(
+            f"A batch must be (inputs, labels) or a mapping with one of {', '.join(INPUT_KEYS)} and one of "
+            f"{', '.join(LABEL_KEYS)}, all tensors; found {found}. Convert images to tensors in the data set."
+        )
+    if labels.dim() != 1 or len(labels) != len(inputs) or labels.is_floating_point():
+        raise DataError(
+            f"Labels must be one class number per input: shape [{len(inputs)}], integers; found "
+            f"{list(labels.shape)}, {labels.dtype}."
+        )
+    return inputs, labels.to(torch.int64)
+
+
+def logits(output: Any) -> Tensor:
+    """Return the logits of a model's output: itself, or its ``logits`` as Hugging Face models have it."""
+    found: Tensor = output if isinstance(output, Tensor) else getattr(output, "logits", output)
+    return found
