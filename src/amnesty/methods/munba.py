@@ -1,0 +1,101 @@
+"""MUNBa: forgetting and retaining bargain over every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+
+from amnesty.bargaining import Nash
+from amnesty.bargaining.nash import Length
+from amnesty.data import Pairing
+from amnesty.methods.base import About, Method, sgd
+from amnesty.tasks import Classification, Role
+from amnesty.training import BatchNormPolicy, Loop, Schedule
+
+Wish = Literal["auto", "unseen", "relabel", "relabel_any"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MUNBa(Method):
+    """Forget and retain in one step, along the direction both players agreed on.
+
+    Args:
+        stride: learning rate as a share of the length of all weights together, ``lr = stride * |theta|``: the
+            update has a length that does not depend on the losses, so the learning rate is a distance.
+        lr: learning rate itself, in place of ``stride``.
+        epochs, at_least: passes over the retain set, but no fewer steps than ``at_least``.
+        batch_size, forget_batch_size: of the retaining and of the forgetting player.
+        power: bargaining powers of the forgetting and the retaining player.
+        length: of the update; see `amnesty.bargaining.Nash`.
+        wish: what the forgetting player wants. ``"unseen"``: to look like examples never seen
+            (`Classification.unseen_like`); ``"relabel"``: random other labels; ``"relabel_any"``: random labels, the
+            true one included, as published; ``"auto"``: ``"unseen"`` where the task can tell what unseen looks like
+            (a validation part, or only whole classes to forget), else ``"relabel"``.
+
+    Source: Wu & Harandi, MUNBa, ICCV 2025, arXiv:2411.15537, Algorithm 1, whose settings are `paper`. The defaults
+    differ in everything but the rule: see docs/unlearning.md for what each difference buys.
+    """
+
+    about: ClassVar = About("MUNBa, Nash bargaining", "Wu & Harandi 2025", ("forget", "retain"))
+
+    stride: float = 1e-3
+    lr: float | None = None
+    epochs: int = 2
+    at_least: int = 100
+    batch_size: int = 96
+    forget_batch_size: int = 32
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    power: tuple[float, float] = (1.0, 1.0)
+    length: Length = "fading"
+    wish: Wish = "auto"
+    pairing: Pairing = "cycle_forget"
+    schedule: Schedule = "linear"
+    batch_norm: BatchNormPolicy = "retain_stats"
+
+    @classmethod
+    def paper(cls) -> MUNBa:
+        """Return the published settings: ten epochs, random labels, a bargain while forget batches last."""
+        return cls(
+            lr=0.01,
+            epochs=10,
+            at_least=0,
+            batch_size=256,
+            forget_batch_size=256,
+            length="unit",
+            wish="relabel_any",
+            pairing="retain_tail",
+            schedule="constant",
+            batch_norm="train",
+        )
+
+    def run(self, task: Classification, loop: Loop) -> None:
+        """Bargain over every step."""
+        norm = torch.stack([p.detach().norm() for p in loop.model.parameters()]).norm().item()
+        loop.run(
+            {"forget": self._forgetting(task), "retain": task.preserved()},
+            optimizer=sgd(self.lr or self.stride * norm, self.momentum, self.weight_decay),
+            epochs=self.epochs,
+            at_least=self.at_least,
+            rule=Nash(self.power, self.length),
+            batch_size={"forget": self.forget_batch_size, "retain": self.batch_size},
+            pairing=self.pairing,
+            schedule=self.schedule,
+            batch_norm=self.batch_norm,
+        )
+
+    def _forgetting(self, task: Classification) -> Role:
+        if self.wish == "unseen" or (self.wish == "auto" and task.knows_unseen):
+            return task.unseen_like()
+        return task.relabelled(exclude_true=self.wish != "relabel_any")
+
+    def faults(self) -> list[str]:
+        """Add the ranges of the settings that only this method has."""
+        found = super().faults()
+        if self.at_least < 0:
+            found.append(f"`at_least` must not be negative, found {self.at_least}")
+        if self.wish not in get_args(Wish):
+            found.append(f"`wish` must be one of {', '.join(get_args(Wish))}, found {self.wish!r}")
+        return found

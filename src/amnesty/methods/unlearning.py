@@ -1,0 +1,104 @@
+"""The one door to every method."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from amnesty.errors import InvalidInputError
+from amnesty.methods.base import Method
+from amnesty.seeds import seeded
+from amnesty.tasks import Classification, device_of
+from amnesty.training import Loop, Record, Watch, progress_bar
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves.
+
+    Attributes:
+        model: the unlearned model, in evaluation mode, on the device of the task's model.
+        history: one record a step; see `amnesty.training.Record`.
+        seconds: wall-clock time of everything the method did, checks and evaluation excluded.
+        method: as it was run.
+        seed: as it was run.
+    """
+
+    model: nn.Module
+    history: list[Record]
+    seconds: float
+    method: Method
+    seed: int
+
+
+def unlearn(
+    task: Classification,
+    method: Method,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: str = "float32",
+    workers: int = 0,
+    progress: bool | Watch = False,
+) -> Outcome:
+    """Make a copy of the task's model forget, and return it.
+
+    The task's model, the caller's random generators and the data stay as they are. One seed gives the same
+    weights to the bit on one machine.
+
+    Args:
+        task: model and data; checked in full before anything is trained.
+        method: one of `amnesty.methods`, with its settings.
+        seed: of data order, labels and noise.
+        device: where to train; by default where the model is.
+        precision: ``"float32"``, or ``"bfloat16"`` for autocast with float32 weights.
+        workers: processes that read data sets that are not in memory.
+        progress: ``True`` shows a bar; a function is called after every step instead.
+
+    Raises:
+        InvalidInputError: ``method`` is not a method (a class instead of an instance, say), or the data or
+            the model cannot be used; see `amnesty.Classification.check`.
+        NonFiniteError: a loss or gradient became NaN or infinite; the error holds the last good model.
+    """
+    if not isinstance(method, Method):
+        raise InvalidInputError(
+            f"`method` must be an instance of a method, such as `amnesty.methods.MUNBa()`, found {method!r}."
+        )
+    task.check()
+    home = device_of(task.model)
+    away = home if device is None else torch.device(device)
+    if progress is True:
+        with progress_bar(type(method).__name__) as watch:
+            return _run(task, method, seed, home, away, precision, workers, watch)
+    return _run(task, method, seed, home, away, precision, workers, progress or None)
+
+
+def _run(
+    task: Classification,
+    method: Method,
+    seed: int,
+    home: torch.device,
+    away: torch.device,
+    precision: str,
+    workers: int,
+    watch: Watch | None,
+) -> Outcome:
+    _synchronise(away)
+    start = time.perf_counter()
+    model = copy.deepcopy(task.model).to(away)
+    loop = Loop(model, task.parts, seed, precision, workers, watch)
+    with seeded(seed, away):
+        method.run(task, loop)
+    _synchronise(away)
+    seconds = time.perf_counter() - start
+    loop.model.zero_grad(set_to_none=True)
+    return Outcome(loop.model.to(home).eval(), loop.history, seconds, method, seed)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
