@@ -1,0 +1,11 @@
+"""Reports: from the files of a run or study to a page that anyone can read, and to a table in the terminal.
+
+Knows files only: nothing of models, methods or data sets. The page needs the extra `report`.
+"""
+
+from amnesty.reports.page import write_report
+from amnesty.reports.read import read_scenarios
+from amnesty.reports.scenario import Scenario
+from amnesty.reports.tables import scores_table
+
+__all__ = ["Scenario", "read_scenarios", "scores_table", "write_report"]

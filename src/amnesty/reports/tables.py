@@ -1,0 +1,154 @@
+"""The scores as a table: for the terminal, and as plain cells for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from amnesty.reports.measures import MEASURES, Measure
+from amnesty.reports.read import parse_scores
+from amnesty.reports.scenario import ORIGINAL, Scores
+from amnesty.reports.words import DASH, duration, method_name, number, percent, points
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+LEVELS = (
+    0.005,
+    0.02,
+    0.10,
+)  # half a point, two points, ten points: the bounds of the four shades of distance
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number: as text, with the difference to the reference, and how far that is (0 near .. 3 far)."""
+
+    text: str
+    difference: str = ""
+    level: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method; `role` is "original", "reference" or "method"."""
+
+    method: str
+    name: str
+    role: str
+    nearest: bool
+    cells: tuple[Cell, ...]
+
+
+def columns(scores: Scores) -> tuple[Measure, ...]:
+    """The known measures for which any method has a number."""
+    return tuple(measure for measure in MEASURES if scores.has(measure.key))
+
+
+def rows(scores: Scores) -> list[Row]:
+    """All methods in reading order, each with a cell per column."""
+    return [
+        Row(
+            method=method,
+            name=method_name(method),
+            role={scores.reference: "reference", ORIGINAL: "original"}.get(method, "method"),
+            nearest=method in scores.nearest,
+            cells=tuple(cell(scores, method, measure) for measure in columns(scores)),
+        )
+        for method in scores.rows
+    ]
+
+
+def cell(scores: Scores, method: str, measure: Measure) -> Cell:
+    """The cell of a method and a measure."""
+    value = scores.value(method, measure.key)
+    if measure.key == "seconds":
+        return Cell(duration(value), _times(scores, method))
+    if measure.key == "average_gap":
+        if method == scores.reference:
+            return Cell(DASH if value is None else number(value))
+        return Cell(number(value), "", None if value is None else distance_level(value))
+    if method == scores.reference or not measure.compared:
+        return Cell(percent(value))
+    gap = scores.gap(method, measure.key)
+    return Cell(percent(value), "" if gap is None else points(gap), None if gap is None else distance_level(gap))
+
+
+def distance_level(gap: float) -> int:
+    """The shade of a distance to the reference: 0 up to half a point, 1 up to two, 2 up to ten, 3 beyond.
+
+    >>> [distance_level(gap) for gap in (0.005, -0.01, 0.1, -0.5)]
+    [0, 1, 2, 3]
+    """
+    return sum(round(abs(gap), 6) > level for level in LEVELS)
+
+
+def _times(scores: Scores, method: str) -> str:
+    ours, theirs = scores.value(method, "seconds"), scores.value(scores.reference, "seconds")
+    if method in (ORIGINAL, scores.reference) or ours is None or not theirs:
+        return ""
+    return f"{ours / theirs:.2f}\N{MULTIPLICATION SIGN}"
+
+
+def other_measures(scores: Scores) -> list[tuple[str, list[str]]]:
+    """Numbers beyond the known columns: the key, and one text a method in reading order, as recorded."""
+    known = {measure.key for measure in MEASURES} | {"unlearning_accuracy"}  # which is 1 - forget accuracy
+    keys = sorted({key for values in scores.methods.values() for key in values} - known)
+    return [(key, [_plain(scores.value(method, key)) for method in scores.rows]) for key in keys]
+
+
+def _plain(value: float | None) -> str:
+    return DASH if value is None else f"{value:.4g}"
+
+
+def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
+    """A table of a scores.json for the terminal: percent with two digits, differences in points, seconds.
+
+    Args:
+        scores: The content of a scores.json, checked (`Scenario.scores`) or as it was loaded.
+
+    Raises:
+        ReportError: The content is of another schema or type.
+
+    >>> scores_table({"schema": 1, "methods": {"munba": {"forget_accuracy": 0.5}}}).row_count
+    1
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    parsed = scores if isinstance(scores, Scores) else parse_scores(scores, "`scores`")
+    caption = "Percent"
+    if parsed.reference is not None:
+        caption = f"Percent; below, points from {method_name(parsed.reference).lower()} (\N{BLACK STAR}), the target"
+    if parsed.nearest:
+        caption += "; bold: nearest to it"
+    table = Table(
+        title=Text(_printable(parsed.title)) if parsed.title else None,
+        caption=Text(_printable(caption)),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("Method", min_width=10)
+    for measure in columns(parsed):
+        table.add_column(measure.short, justify="right", no_wrap=True)
+    for row in rows(parsed):
+        style = {"reference": "green", "original": "dim"}.get(row.role, "bold" if row.nearest else "")
+        name = f"{row.name} \N{BLACK STAR}" if row.role == "reference" else row.name
+        table.add_row(Text(_printable(name)), *(_stack(each) for each in row.cells), style=style)
+    return table
+
+
+def _printable(text: str) -> str:
+    """The text without control characters: a file must not steer the terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _stack(content: Cell) -> Text:
+    from rich.text import Text
+
+    text = Text(content.text.replace("\N{NARROW NO-BREAK SPACE}%", ""), justify="right")
+    return text.append(f"\n{content.difference}", style="dim") if content.difference else text
