@@ -1,0 +1,116 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from amnesty.errors import InvalidInputError
+from amnesty.evaluation import GAP_PARTS
+from amnesty.methods import METHODS, Method, Retrain
+from amnesty.studies import digits
+from amnesty.training import Recipe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The whole demonstration with one epoch of everything."""
+    out = tmp_path_factory.mktemp("demo")
+    short = {
+        name: {key: type(method)(epochs=1) for key, method in settings.items()}
+        for name, settings in digits.SETTINGS.items()
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "SETTINGS", short)
+        patch.setattr(digits, "RECIPE", Recipe(epochs=1))
+        threads, told = torch.get_num_threads(), []
+        assert [f.name for f in digits.run(out, seed=0, tell=told.append)] == list(digits.NAMES)
+        assert torch.get_num_threads() == threads and len(told) > 15
+    return out
+
+
+def images(dataset) -> set[bytes]:
+    return {dataset[i][0].numpy().tobytes() for i in range(len(dataset))}
+
+
+@pytest.mark.parametrize("name", digits.NAMES)
+class TestScenarios:
+    def test_the_parts_are_what_was_trained_on_and_what_was_not(self, name):
+        chosen = digits.scenario(name, seed=0)
+        found = {part: images(chosen.parts[part]) for part in ("forget", "retain", "holdout", "validation")}
+        assert found["forget"] | found["retain"] == images(chosen.trained_on)
+        assert sum(len(part) for part in found.values()) == len(set.union(*found.values())) == 1797
+
+    def test_tuning_never_sees_the_digits_that_are_reported(self, name):
+        reported = images(digits.scenario(name, seed=0).parts["holdout"])
+        tuned = digits.scenario(name, seed=0, tuning=True)
+        for part in tuned.parts.values():
+            assert not images(part) & reported
+
+    def test_a_seed_fixes_it(self, name):
+        first, second, other = (digits.scenario(name, seed=s) for s in (0, 0, 1))
+        assert torch.equal(first.trained_on.labels, second.trained_on.labels)
+        assert images(first.parts["holdout"]) == images(second.parts["holdout"]) != images(other.parts["holdout"])
+
+
+def test_a_class_is_forgotten_whole_and_a_tenth_at_random():
+    gone = digits.scenario("class").parts
+    assert {int(gone["forget"][i][1]) for i in range(len(gone["forget"]))} == {3}
+    assert 3 not in {int(gone["retain"][i][1]) for i in range(len(gone["retain"]))}
+    some = digits.scenario("random").parts
+    assert len(some["forget"]) == round(0.1 * (len(some["forget"]) + len(some["retain"])))
+
+
+def test_poison_is_a_wrong_label_on_a_tenth():
+    chosen = digits.scenario("poisoned")
+    wrong = chosen.trained_on.labels.numpy() != chosen.trained_on.columns["true_label"]
+    assert np.flatnonzero(wrong).tolist() == sorted(chosen.parts["forget"].indices)
+    assert wrong.mean() == pytest.approx(0.1, abs=0.001)
+    like = chosen.parts["nonmembers"]
+    assert (like.labels.numpy() != like.columns["true_label"]).all()
+
+
+@pytest.mark.parametrize("name", digits.NAMES)
+class TestTheFolder:
+    def test_scores_follow_the_schema(self, folder, name):
+        document = json.loads((folder / name / "scores.json").read_text())
+        assert document["schema"] == 1 and document["reference"] == "retrain"
+        assert set(document["methods"]) == {"original", *METHODS}
+        for scores in document["methods"].values():
+            assert {*GAP_PARTS, "average_gap", "membership_advantage"} <= set(scores)
+            assert all(0 <= scores[key] <= 1 for key in (*GAP_PARTS, "average_gap"))
+        assert document["methods"]["retrain"]["average_gap"] == 0
+        assert document["methods"]["munba"]["seconds"] > 0
+        assert ("holdout_forgotten_accuracy" in document["methods"]["munba"]) == (name == "class")
+
+    def test_history_and_examples_are_of_the_featured_method(self, folder, name):
+        lines = (folder / name / "history.jsonl").read_text().splitlines()
+        assert {"step", "forget_loss", "retain_loss", "cosine"} <= set(json.loads(lines[0]))
+        examples = json.loads((folder / name / "examples.json").read_text())
+        assert examples["method"] == "munba" and len(examples["examples"]) == digits.SHOWN
+        for example in examples["examples"]:
+            assert np.asarray(example["image"]).shape == (8, 8)
+            assert (example["label"] != example["true_label"]) == (name == "poisoned")
+
+
+def test_every_method_of_the_table_has_settings_for_every_scenario():
+    for name in digits.NAMES:
+        assert {*digits.SETTINGS[name], "retrain"} == set(METHODS)
+        assert all(
+            isinstance(method, Method) and not isinstance(method, Retrain)
+            for method in digits.SETTINGS[name].values()
+        )
+        assert digits.SETTINGS[name]["munba"] == METHODS["munba"](), "MUNBa is shown with the library's defaults"
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InvalidInputError, match=r"thesis\.tex"):
+        digits.run(tmp_path)
+    with pytest.raises(InvalidInputError, match="is a file"):
+        digits.run(tmp_path / "thesis.tex")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_unknown_scenarios_are_refused():
+    with pytest.raises(InvalidInputError, match="class, random, poisoned"):
+        digits.scenario("everything")
