@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from amnesty.data.examples import reads_batches
+from amnesty.data.examples import read_batch, reads_batches
 from amnesty.errors import DataError, InvalidInputError, SplitError
 from amnesty.seeds import generator
 
@@ -70,7 +70,7 @@ class Batches:
             order = torch.randperm(count, generator=generator(self.seed, "order", self.name, *which))
         chunks = [chunk.tolist() for chunk in order.tensor_split(self._count)]
         if reads_batches(self.source):
-            return (self.source[chunk] for chunk in chunks)
+            return (read_batch(self.source, chunk) for chunk in chunks)
         # The generator of a loader only seeds its workers; without one it would draw from the caller's.
         return iter(
             DataLoader(

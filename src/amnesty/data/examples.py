@@ -79,6 +79,13 @@ def reads_batches(dataset: Any) -> bool:
     return read in (Examples.__getitem__, TensorDataset.__getitem__)
 
 
+def read_batch(dataset: Any, indices: list[int]) -> Any:
+    """Return the batch of a data set that `reads_batches`; a part may hold its indices in a tensor, too."""
+    if isinstance(dataset, Subset):
+        return read_batch(dataset.dataset, [int(dataset.indices[i]) for i in indices])
+    return dataset[indices]
+
+
 def input_and_label(example: Any) -> tuple[Any, Any]:
     """Return the input and the label of an example or a batch: a pair, or a mapping; ``None`` for what it lacks."""
     if isinstance(example, Mapping):
