@@ -54,13 +54,14 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a demonstratio
 
 @app.command()
 def methods() -> None:
-    """List the methods: what they are, what they need, where they come from."""
+    """List the methods: what they are, what they need (or use, if given), where they come from."""
     from amnesty.methods import METHODS
 
     table = Table("Name", "Method", "Needs", "Source", "In one line")
     for name, method in METHODS.items():
         about, line = method.about, (method.__doc__ or "").strip().splitlines()[0]
-        table.add_row(name, about.title, ", ".join(about.needs), about.source, line)
+        needs = [*about.needs, *(f"({part})" for part in about.uses)]
+        table.add_row(name, about.title, ", ".join(needs), about.source, line)
     console.print(table)
 
 

@@ -74,7 +74,7 @@ class TestEveryMethod:
         method = quick(name)
         amnesty.unlearn(task, method)
         read = {part for part, data in parts.items() if data.reads}
-        assert read == set(method.about.needs) - {"recipe"}
+        assert read == {*method.about.needs, *method.about.uses} - {"recipe"}
 
     def test_a_forget_set_larger_than_the_retain_set_works(self, name):
         outcome = amnesty.unlearn(tiny.task(forget=0.8), quick(name))

@@ -14,7 +14,7 @@ def run(policy: str, momentum: float | None = 0.1) -> tuple[nn.Module, dict[str,
     before = tiny.weights(model)
     Loop(model, task.parts).run(
         {"forget": task.relabelled(), "retain": task.preserved()},
-        optimizer=lambda p: torch.optim.SGD(p, lr=0.0),
+        optimizer=lambda p, steps: torch.optim.SGD(p, lr=0.0),
         epochs=2,
         rule=Nash(),
         batch_size=32,
@@ -31,7 +31,7 @@ def test_retain_stats_follow_the_retain_batches_only(momentum):
     task = tiny.task()
     Loop(alone, task.parts).run(
         {"retain": task.preserved()},
-        optimizer=lambda p: torch.optim.SGD(p, lr=0.0),
+        optimizer=lambda p, steps: torch.optim.SGD(p, lr=0.0),
         epochs=2,
         rule=Nash(),
         batch_size=32,

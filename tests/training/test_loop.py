@@ -1,5 +1,3 @@
-from functools import partial
-
 import pytest
 import torch
 from torch import nn
@@ -11,7 +9,9 @@ from amnesty.tasks import Role
 from amnesty.training import Loop
 from tests import tiny
 
-SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
+
+def sgd(parameters, steps=0):
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
 
 
 def players(task):
@@ -20,10 +20,10 @@ def players(task):
 
 def test_it_is_the_loop_one_would_write_by_hand():
     task, model, twin = tiny.task(), tiny.mlp(), tiny.mlp()
-    Loop(model, task.parts, seed=3).run(players(task), optimizer=SGD, epochs=2, rule=Nash(), batch_size=20)
+    Loop(model, task.parts, seed=3).run(players(task), optimizer=sgd, epochs=2, rule=Nash(), batch_size=20)
 
     streams = {name: Batches(task.parts[name], 20, 3, name) for name in ("forget", "retain")}
-    optimizer, bargain = SGD(twin.parameters()), Bargain(twin.parameters(), Nash())
+    optimizer, bargain = sgd(twin.parameters()), Bargain(twin.parameters(), Nash())
     from amnesty.seeds import generator
 
     labels = generator(3, "labels", "forget")
@@ -41,7 +41,7 @@ def test_it_is_the_loop_one_would_write_by_hand():
 def test_history_has_a_line_a_step():
     task, seen = tiny.task(), []
     loop = Loop(tiny.conv_net(), task.parts, watch=lambda record, total: seen.append((record["step"], total)))
-    loop.run(players(task), optimizer=SGD, epochs=2, rule=Nash(), batch_size=54, schedule="linear")
+    loop.run(players(task), optimizer=sgd, epochs=2, rule=Nash(), batch_size=54, schedule="linear")
     assert seen == [(k, 4) for k in (1, 2, 3, 4)]
     first, last = loop.history[0], loop.history[-1]
     assert first["lr"] == 0.05 and last["lr"] == pytest.approx(0.0125) and last["epoch"] == 2
@@ -52,7 +52,7 @@ def test_history_has_a_line_a_step():
 def test_alone_the_tail_is_a_plain_step():
     task = tiny.task()
     loop = Loop(tiny.mlp(), task.parts)
-    loop.run(players(task), optimizer=SGD, epochs=1, rule=Nash(), pairing="retain_tail", batch_size=12)
+    loop.run(players(task), optimizer=sgd, epochs=1, rule=Nash(), pairing="retain_tail", batch_size=12)
     tail = [record for record in loop.history if "forget_loss" not in record]
     assert len(loop.history) == 9 and len(tail) == 8
     assert all(record["retain_weight"] == 1 for record in tail)
@@ -61,7 +61,7 @@ def test_alone_the_tail_is_a_plain_step():
 def test_a_single_player_keeps_its_rule():
     task = tiny.task()
     loop = Loop(tiny.mlp(), task.parts)
-    loop.run({"retain": task.preserved()}, optimizer=SGD, epochs=1, rule=Nash())
+    loop.run({"retain": task.preserved()}, optimizer=sgd, epochs=1, rule=Nash())
     assert loop.history[0]["length"] == pytest.approx(1, abs=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_max_norm_clips_the_update():
     before = tiny.weights(model)
     Loop(model, task.parts).run(
         {"retain": task.preserved()},
-        optimizer=partial(torch.optim.SGD, lr=1.0),
+        optimizer=lambda parameters, steps: torch.optim.SGD(parameters, lr=1.0),
         epochs=1,
         rule=Sum((100.0,)),
         batch_size=200,
@@ -95,7 +95,7 @@ def test_nan_stops_before_the_weights_move():
     with pytest.raises(
         NonFiniteError, match=r"Step 3 \(epoch 2\): the loss of player 'retain' is nan.*step 2"
     ) as error:
-        loop.run({"retain": Role("retain", poisoned)}, optimizer=SGD, epochs=2, rule=Sum(), batch_size=54)
+        loop.run({"retain": Role("retain", poisoned)}, optimizer=sgd, epochs=2, rule=Sum(), batch_size=54)
     assert error.value.step == 3 and error.value.model is model
     assert tiny.same(tiny.weights(model), snapshots[-1])  # batch-norm statistics included
     assert all(p.grad is None for p in model.parameters())
@@ -104,7 +104,7 @@ def test_nan_stops_before_the_weights_move():
 def test_bfloat16_keeps_float32_weights_and_nearly_the_same_path():
     task, single, half = tiny.task(), tiny.mlp(), tiny.mlp()
     for model, precision in ((single, "float32"), (half, "bfloat16")):
-        Loop(model, task.parts, precision=precision).run(players(task), optimizer=SGD, epochs=1, rule=Nash())
+        Loop(model, task.parts, precision=precision).run(players(task), optimizer=sgd, epochs=1, rule=Nash())
     for a, b in zip(single.parameters(), half.parameters(), strict=True):
         assert b.dtype == torch.float32 and not torch.equal(a, b)
         assert torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
@@ -114,11 +114,11 @@ def test_all_faults_are_named_at_once():
     task = tiny.task()
     with pytest.raises(InvalidInputError) as error:
         Loop(tiny.mlp(), {"retain": task.parts["retain"]}).run(
-            players(task), optimizer=SGD, epochs=0, rule=Nash(), schedule="warm", batch_norm="off"
+            players(task), optimizer=sgd, epochs=0, rule=Nash(), schedule="warm", batch_norm="off"
         )
     for part in ("epochs", "schedule", "'warm'", "batch_norm", "'forget' needs the forget set"):
         assert part in str(error.value)
     with pytest.raises(InvalidInputError, match="pairing"):
-        Loop(tiny.mlp(), task.parts).run(players(task), optimizer=SGD, epochs=1, rule=Nash(), pairing="zip")
+        Loop(tiny.mlp(), task.parts).run(players(task), optimizer=sgd, epochs=1, rule=Nash(), pairing="zip")
     with pytest.raises(PrecisionError, match="float16"):
         Loop(tiny.mlp(), task.parts, precision="float16")

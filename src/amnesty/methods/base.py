@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -16,17 +15,24 @@ from amnesty.tasks import Classification
 from amnesty.training import BATCH_NORM_POLICIES, SCHEDULES, Loop, MakeOptimizer
 
 CHOICES = {"pairing": PAIRINGS, "schedule": SCHEDULES, "batch_norm": BATCH_NORM_POLICIES}
-POSITIVE = ("lr", "epochs", "batch_size", "forget_batch_size", "cap", "max_norm", "stride")
+POSITIVE = ("lr", "epochs", "batch_size", "forget_batch_size", "cap", "max_norm", "reach")
 NOT_NEGATIVE = ("momentum", "weight_decay")
 
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What the table of methods tells of one: full name, source, and what it needs besides the model."""
+    """What the table of methods tells of one.
+
+    Attributes:
+        title: full name. source: who published it, and when.
+        needs: parts of the data, or other things, without which it cannot run.
+        uses: parts of the data that it reads where the task has them.
+    """
 
     title: str
     source: str
     needs: tuple[str, ...]
+    uses: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,5 +71,5 @@ class Method(ABC):
 
 
 def sgd(lr: float, momentum: float, weight_decay: float) -> MakeOptimizer:
-    """Return a maker of `torch.optim.SGD`."""
-    return partial(torch.optim.SGD, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    """Return a maker of `torch.optim.SGD`, whatever the number of steps."""
+    return lambda parameters, steps: torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from torch.optim import Optimizer
 
-from amnesty.bargaining import Nash
-from amnesty.bargaining.nash import Length
+from amnesty.bargaining import Nash, Rule
 from amnesty.data import Pairing
-from amnesty.methods.base import About, Method, sgd
+from amnesty.methods.base import About, Method
 from amnesty.tasks import Classification, Role
 from amnesty.training import BatchNormPolicy, Loop, Schedule
 
-Wish = Literal["auto", "unseen", "relabel", "relabel_any"]
+Wish = Literal["auto", "unseen", "shifted", "relabel", "relabel_any"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,25 +22,27 @@ class MUNBa(Method):
     """Forget and retain in one step, along the direction both players agreed on.
 
     Args:
-        stride: learning rate as a share of the length of all weights together, ``lr = stride * |theta|``: the
-            update has a length that does not depend on the losses, so the learning rate is a distance.
-        lr: learning rate itself, in place of ``stride``.
+        reach: how far the run may go, as a share of the length of all weights: ``lr = reach * |theta| / steps``. An
+            agreed update has a length of its own, whatever the losses, so that a learning rate is a distance.
+        lr: the learning rate itself, in place of ``reach``.
         epochs, at_least: passes over the retain set, but no fewer steps than ``at_least``.
         batch_size, forget_batch_size: of the retaining and of the forgetting player.
-        power: bargaining powers of the forgetting and the retaining player.
-        length: of the update; see `amnesty.bargaining.Nash`.
-        wish: what the forgetting player wants. ``"unseen"``: to look like examples never seen
-            (`Classification.unseen_like`); ``"relabel"``: random other labels; ``"relabel_any"``: random labels, the
-            true one included, as published; ``"auto"``: ``"unseen"`` where the task can tell what unseen looks like
-            (a validation part, or only whole classes to forget), else ``"relabel"``.
+        rule: how the gradients of the forgetting and the retaining player, in this order, become one update.
+        wish: what the forgetting player wants.
+            ``"unseen"``: to look like the validation part, or like a class never met (`Classification.unseen_like`);
+            ``"shifted"``: the same with shifted forget images in place of a validation part;
+            ``"relabel"``: random labels of other classes that are kept;
+            ``"relabel_any"``: random labels, the true one included, as published;
+            ``"auto"``: ``"unseen"`` where the task can tell what unseen looks like (it has a validation part, or only
+            whole classes to forget), else ``"relabel"``.
 
     Source: Wu & Harandi, MUNBa, ICCV 2025, arXiv:2411.15537, Algorithm 1, whose settings are `paper`. The defaults
     differ in everything but the rule: see docs/unlearning.md for what each difference buys.
     """
 
-    about: ClassVar = About("MUNBa, Nash bargaining", "Wu & Harandi 2025", ("forget", "retain"))
+    about: ClassVar = About("MUNBa, Nash bargaining", "Wu & Harandi 2025", ("forget", "retain"), ("validation",))
 
-    stride: float = 1e-3
+    reach: float = 0.1
     lr: float | None = None
     epochs: int = 2
     at_least: int = 100
@@ -48,8 +50,7 @@ class MUNBa(Method):
     forget_batch_size: int = 32
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    power: tuple[float, float] = (1.0, 1.0)
-    length: Length = "fading"
+    rule: Rule = field(default_factory=lambda: Nash(length="fading"))
     wish: Wish = "auto"
     pairing: Pairing = "cycle_forget"
     schedule: Schedule = "linear"
@@ -64,7 +65,7 @@ class MUNBa(Method):
             at_least=0,
             batch_size=256,
             forget_batch_size=256,
-            length="unit",
+            rule=Nash(),
             wish="relabel_any",
             pairing="retain_tail",
             schedule="constant",
@@ -74,12 +75,17 @@ class MUNBa(Method):
     def run(self, task: Classification, loop: Loop) -> None:
         """Bargain over every step."""
         norm = torch.stack([p.detach().norm() for p in loop.model.parameters()]).norm().item()
+
+        def optimizer(parameters: Any, steps: int) -> Optimizer:
+            lr = self.lr or self.reach * norm / steps
+            return torch.optim.SGD(parameters, lr, self.momentum, weight_decay=self.weight_decay)
+
         loop.run(
             {"forget": self._forgetting(task), "retain": task.preserved()},
-            optimizer=sgd(self.lr or self.stride * norm, self.momentum, self.weight_decay),
+            optimizer=optimizer,
             epochs=self.epochs,
             at_least=self.at_least,
-            rule=Nash(self.power, self.length),
+            rule=self.rule,
             batch_size={"forget": self.forget_batch_size, "retain": self.batch_size},
             pairing=self.pairing,
             schedule=self.schedule,
@@ -89,6 +95,8 @@ class MUNBa(Method):
     def _forgetting(self, task: Classification) -> Role:
         if self.wish == "unseen" or (self.wish == "auto" and task.knows_unseen):
             return task.unseen_like()
+        if self.wish == "shifted":
+            return task.unseen_like(shifted=True)
         return task.relabelled(exclude_true=self.wish != "relabel_any")
 
     def faults(self) -> list[str]:

@@ -1,7 +1,8 @@
 """Domains: how a batch becomes the players' losses."""
 
 from amnesty.tasks.base import Loss, Role, Source, device_of, evaluating, to_device
-from amnesty.tasks.classification import Classification, Predictions, cross_entropy
+from amnesty.tasks.classification import Classification
+from amnesty.tasks.labelled import Predictions, cross_entropy
 
 __all__ = [
     "Classification",

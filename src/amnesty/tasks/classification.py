@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from amnesty.data import INPUT_KEYS, LABEL_KEYS, Batches, class_names, input_and_label
-from amnesty.errors import DataError, InvalidInputError, ModelError
-from amnesty.seeds import seeded
-from amnesty.tasks.base import Role, Source, device_of, evaluating, to_device
+from amnesty.data import Batches, class_names
+from amnesty.errors import InvalidInputError, ModelError
+from amnesty.seeds import generator, seeded
+from amnesty.tasks import forgetting
+from amnesty.tasks.base import Role, Source, device_of, evaluating
 from amnesty.tasks.inspection import Inspection, inspect, refuse_duplicates
-from amnesty.tasks.margins import excess, margins
+from amnesty.tasks.labelled import Predictions, cross_entropy, logits, predict, unpack
+from amnesty.tasks.margins import margins
 from amnesty.tasks.overlap import refuse_shared_indices
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says of a part of the data, in its order: logits, shape [n, C], float32, and labels, shape [n]."""
-
-    logits: Tensor
-    labels: Tensor
 
 
 class Classification:
@@ -92,7 +84,7 @@ class Classification:
 
     def preserved(self) -> Role:
         """Return the retaining player: cross-entropy on the retain set."""
-        return Role("retain", self._cross_entropy)
+        return Role("retain", cross_entropy)
 
     def relabelled(self, exclude_true: bool = True) -> Role:
         """Return a forgetting player: cross-entropy with labels drawn anew, uniformly, for each batch.
@@ -101,57 +93,9 @@ class Classification:
         from all classes, as in the published code: one example in C is then taught again, and a forgotten
         class may be drawn.
         """
-        pool = _unique(self.labels("retain")) if exclude_true else torch.arange(self.classes)
-
-        def loss(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
-            inputs, labels = unpack(batch)
-            return F.cross_entropy(logits(model(inputs)), draw_labels(labels, pool, exclude_true, generator))
-
-        return Role("forget", loss)
-
-    def unseen_like(self) -> Role:
-        """Return a forgetting player that wants the forget set to look like examples never seen, and no worse.
-
-        Its loss is the Huber loss (in nats) of how far each margin lies above the margin of its like among
-        unseen examples (`amnesty.tasks.margins.excess`). An example that looks unseen has no gradient, so
-        that nothing is over-forgotten. What unseen looks like is read off the original model:
-
-        - For a class of which some is kept: the margins of the validation part.
-        - For a class that is forgotten altogether: the margins that the retain set has for that class. A model
-          that never met a class gives its images no more of it than it gives to anything else.
-
-        Raises:
-            InvalidInputError: some class is only partly forgotten, and the task has no validation part.
-        """
-        gone = self.forgotten_classes
-        unseen = {c: self._margins_for(c) for c in gone}
-        if not torch.isin(self.labels("forget"), torch.tensor(gone, dtype=torch.int64)).all():
-            unseen[-1] = self._margins_unseen()
-
-        def loss(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
-            inputs, labels = unpack(batch)
-            found = margins(logits(model(inputs)).float(), labels)
-            over = torch.zeros_like(found)
-            for key, target in unseen.items():
-                of_it = labels == key if key >= 0 else _none_of(labels, gone)
-                if of_it.any():
-                    over = over.masked_scatter(of_it, excess(found[of_it], target.to(found.device)))
-            return F.huber_loss(over, torch.zeros_like(over))
-
-        return Role("forget", loss)
-
-    def _margins_for(self, label: int) -> Tensor:
-        known = self.predict(self.model, "retain").logits
-        return margins(known, torch.full((len(known),), label)).sort().values
-
-    def _margins_unseen(self) -> Tensor:
-        if "validation" not in self.parts:
-            raise InvalidInputError(
-                "To know what unseen examples look like, the task needs a `validation` part: examples that the model "
-                "was not trained on, with labels of the same kind as those to forget."
-            )
-        known = self.predict(self.model, "validation")
-        return margins(known.logits, known.labels).sort().values
+        kept = sorted(set(self.labels("retain").tolist()))
+        pool = torch.tensor(kept) if exclude_true else torch.arange(self.classes)
+        return Role("forget", forgetting.relabelled(pool, exclude_true))
 
     def ascended(self, cap: float | None = None) -> Role:
         """Return a forgetting player: minus the cross-entropy on the forget set.
@@ -162,15 +106,44 @@ class Classification:
         Raises:
             InvalidInputError: ``cap`` is not positive.
         """
-        if cap is not None and not cap > 0:
-            raise InvalidInputError(f"`cap` must be positive (nats), found {cap}.")
+        return Role("forget", forgetting.ascended(cap))
 
-        def loss(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
-            inputs, labels = unpack(batch)
-            each = F.cross_entropy(logits(model(inputs)), labels, reduction="none")
-            return -(each if cap is None else each.clamp(max=cap)).mean()
+    def unseen_like(self, shifted: bool = False) -> Role:
+        """Return a forgetting player that wants the forget set to look like examples never seen, and no worse.
 
-        return Role("forget", loss)
+        Its loss is the Huber loss (in nats) of how far each margin lies above the margin of its like among
+        unseen examples (`amnesty.tasks.margins.excess`). An example that looks unseen has no gradient, so
+        that nothing is over-forgotten. What unseen looks like is read off the original model:
+
+        - For a class of which some is kept: the margins of the validation part. With ``shifted``: those of the
+          forget images moved by a random offset of up to an eighth of their side, which look unseen to a model
+          that was trained without such shifts, and only to such a model.
+        - For a class that is forgotten altogether: the margins that the retain set has for that class. A model
+          that never met a class gives its images no more of it than it gives to anything else.
+
+        Raises:
+            InvalidInputError: some class is only partly forgotten, and the task has no validation part (or inputs
+                that are not images, with ``shifted``).
+        """
+        gone = self.forgotten_classes
+        known = predict(self.model, self.parts["retain"]) if gone else None
+        unseen = {} if known is None else {c: _sorted(known.logits, torch.full_like(known.labels, c)) for c in gone}
+        if not set(self.labels("forget").tolist()) <= set(gone):
+            like = self._shifted() if shifted else self._validation()
+            unseen[forgetting.OTHERS] = _sorted(like.logits, like.labels)
+        return Role("forget", forgetting.unseen_like(unseen))
+
+    def _validation(self) -> Predictions:
+        if "validation" not in self.parts:
+            raise InvalidInputError(
+                "To know what unseen examples look like, the task needs a `validation` part: examples that the model "
+                "was not trained on, with labels of the same kind as those to forget."
+            )
+        return predict(self.model, self.parts["validation"])
+
+    def _shifted(self) -> Predictions:
+        offsets = generator(0, "shifts")
+        return predict(self.model, self.parts["forget"], change=lambda x: forgetting.shifted_images(x, offsets))
 
     # What is in the data.
 
@@ -257,79 +230,13 @@ class Classification:
         Raises:
             InvalidInputError: the task has no such part.
         """
-        source = self._find(part)
-        device = device_of(model)
-        outputs, labels = [], []
-        with evaluating(model), seeded(0, device):
-            for batch in Batches(source, batch_size, name=part).iterate():
-                inputs, label = unpack(batch)
-                outputs.append(logits(model(inputs.to(device))).float().cpu())
-                labels.append(label.cpu())
-        return Predictions(torch.cat(outputs), torch.cat(labels))
+        return predict(model, self._find(part), batch_size)
 
     def _find(self, part: str) -> Source:
         if part not in self.parts:
             raise InvalidInputError(f"This task has no part {part!r}; it has {', '.join(self.parts)}.")
         return self.parts[part]
 
-    def _cross_entropy(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
-        inputs, labels = unpack(batch)
-        return F.cross_entropy(logits(model(inputs)), labels)
 
-
-def cross_entropy(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
-    """Return the mean cross-entropy of a labelled batch: the loss of ordinary training."""
-    inputs, labels = unpack(to_device(batch, device_of(model)))
-    return F.cross_entropy(logits(model(inputs)), labels)
-
-
-def _unique(labels: Tensor) -> Tensor:
-    return torch.tensor(sorted(set(labels.tolist())), dtype=torch.int64)
-
-
-def _none_of(labels: Tensor, classes: Sequence[int]) -> Tensor:
-    return ~torch.isin(labels, torch.tensor(classes, dtype=labels.dtype, device=labels.device))
-
-
-def draw_labels(labels: Tensor, pool: Tensor, exclude_true: bool, generator: torch.Generator) -> Tensor:
-    """Draw a label for each example uniformly from ``pool`` (sorted classes), shape [B], on the labels' device.
-
-    Drawn on the CPU, so that a seed gives the same labels on every device. Raises `InvalidInputError` if no class
-    is left to draw.
-    """
-    found = labels.cpu()
-    place = torch.searchsorted(pool, found)
-    skip = exclude_true & (pool[place.clamp(max=len(pool) - 1)] == found)
-    choices = len(pool) - skip.long()
-    if (choices < 1).any():
-        raise InvalidInputError("Only one class is kept: there is no other label to give to the forget set.")
-    draw = (torch.rand(found.shape, generator=generator, dtype=torch.float64) * choices).long()
-    return pool[draw + (skip & (draw >= place)).long()].to(labels.device)
-
-
-def unpack(batch: Any) -> tuple[Tensor, Tensor]:
-    """Return inputs, shape [B, ...], and labels, shape [B], of a batch.
-
-    Raises:
-        DataError: it is neither a pair nor a mapping with an input and a label, or these are not tensors
-            of equal length.
-    """
-    inputs, labels = input_and_label(batch)
-    if not isinstance(inputs, Tensor) or not isinstance(labels, Tensor):
-        found = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
-        raise DataError(
-            f"A batch must be (inputs, labels) or a mapping with one of {', '.join(INPUT_KEYS)} and one of "
-            f"{', '.join(LABEL_KEYS)}, all tensors; found {found}. Convert images to tensors in the data set."
-        )
-    if labels.dim() != 1 or len(labels) != len(inputs) or labels.is_floating_point():
-        raise DataError(
-            f"Labels must be one class number per input: shape [{len(inputs)}], integers; found "
-            f"{list(labels.shape)}, {labels.dtype}."
-        )
-    return inputs, labels.to(torch.int64)
-
-
-def logits(output: Any) -> Tensor:
-    """Return the logits of a model's output: itself, or its ``logits`` as Hugging Face models have it."""
-    found: Tensor = output if isinstance(output, Tensor) else getattr(output, "logits", output)
-    return found
+def _sorted(logits: Tensor, labels: Tensor) -> Tensor:
+    return margins(logits, labels).sort().values

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
@@ -45,7 +44,9 @@ class Recipe:
         """Train ``loop.model`` in place on the part and loss of ``role``."""
         loop.run(
             {role.part: role},
-            optimizer=partial(torch.optim.SGD, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay),
+            optimizer=lambda parameters, steps: torch.optim.SGD(
+                parameters, self.lr, self.momentum, weight_decay=self.weight_decay
+            ),
             epochs=self.epochs,
             rule=Sum(),
             batch_size=self.batch_size,

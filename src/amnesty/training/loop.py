@@ -29,8 +29,9 @@ from amnesty.training.schedules import SCHEDULES, Schedule, scheduler
 
 PRECISIONS = ("float32", "bfloat16")
 
-MakeOptimizer = Callable[[Any], Optimizer]
-"""Makes the optimiser of the parameters given, such as ``functools.partial(torch.optim.SGD, lr=0.01)``."""
+MakeOptimizer = Callable[[Any, int], Optimizer]
+"""Makes the optimiser of the parameters given, for a run of so many steps, such as
+``lambda parameters, steps: torch.optim.SGD(parameters, lr=0.01)``."""
 
 
 @dataclass
@@ -116,10 +117,10 @@ class Loop:
             for alone_now, chosen in ((False, rule), (True, alone or Sum()))
         }
         moving = [p for p in named.values() if p.requires_grad]
-        stepper = optimizer(moving)
         each = steps(streams, pairing)
         epochs = max(epochs, -(-at_least // each))
         total = epochs * each
+        stepper = optimizer(moving, total)
         rates = scheduler(stepper, schedule, total)
         labels = {name: generator(self.seed, "labels", name) for name in players}
         guard, first = BufferGuard(self.model), len(self.history)

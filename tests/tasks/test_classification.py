@@ -1,0 +1,435 @@
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import nn
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+
+from amnesty.data import Examples, Fraction, split
+from amnesty.errors import DataError, InvalidInputError, ModelError, SplitError
+from amnesty.tasks import Classification, cross_entropy, to_device
+from amnesty.tasks.classification import unpack
+
+from .samples import Lookup, confident, lookup_task, numbered
+
+CLASSES = 5
+NAMES = ("ant", "bee", "cat", "dog", "elk")
+
+
+def images(n=40, seed=0):
+    return torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def examples(n=40, seed=0):
+    return Examples(images(n, seed), torch.arange(n) % CLASSES, NAMES)
+
+
+def net(device):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, CLASSES))
+    return layers.to(device)
+
+
+def task(device, **changed):
+    parts = split(examples(), Fraction(0.25)).parts(examples())
+    given = {"model": net(device), "forget": parts["forget"], "retain": parts["retain"]} | changed
+    return Classification(given.pop("model"), **given)
+
+
+def two(data, forget):
+    """Parts whose indices are tensors, as masks give them."""
+    return {"forget": Subset(data, forget.nonzero()[:, 0]), "retain": Subset(data, (~forget).nonzero()[:, 0])}
+
+
+def loss_of(role, model, batch, seed=0):
+    device = next(model.parameters()).device
+    return role.loss(model, to_device(batch, device), torch.Generator().manual_seed(seed))
+
+
+class Mappings(Dataset):
+    """As the rows of a Hugging Face data set."""
+
+    def __init__(self, data, keys=("img", "label")):
+        self.data, self.keys = data, keys
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, i):
+        image, label = self.data[i]
+        return {self.keys[0]: image, self.keys[1]: int(label), "user_id": f"user {i}"}
+
+
+class Augmented(Dataset):
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        return torch.rand(3, 4, 4), i % CLASSES
+
+
+class Answers(nn.Module):
+    """Applies a function to the logits of a model that works."""
+
+    def __init__(self, then, device):
+        super().__init__()
+        self.inner, self.then = net(device), then
+
+    def forward(self, x):
+        return self.then(self.inner(x))
+
+
+class TestPlayers:
+    def test_preserved_is_torchs_cross_entropy(self, device):
+        it = task(device)
+        batch, role = (images(8), torch.arange(8) % CLASSES), it.preserved()
+        model = it.model.eval()
+        images_, labels = to_device(batch, device)
+        expected = nn.CrossEntropyLoss()(model(images_), labels)
+        torch.testing.assert_close(loss_of(role, model, batch), expected)
+        torch.testing.assert_close(cross_entropy(model, batch, torch.Generator()), expected)
+        assert role.part == "retain"
+
+    @staticmethod
+    def drawn(role, label, device, count=800):
+        """The labels that a forgetting player draws, read off its loss: logit j is j."""
+        model, batch = Lookup(torch.arange(float(CLASSES)).repeat(1, 1)).to(device), torch.zeros(1, 1)
+        random = torch.Generator().manual_seed(0)
+        batch = to_device((batch, torch.tensor([label])), device)
+        top = torch.arange(float(CLASSES)).logsumexp(0)
+        found = [round(float(top - role.loss(model, batch, random).detach().cpu())) for _ in range(count)]
+        return torch.tensor(found).bincount(minlength=CLASSES).tolist()
+
+    @pytest.mark.parametrize("label", range(CLASSES))
+    def test_relabelled_draws_uniformly_from_the_other_classes(self, device, label):
+        counts = self.drawn(task(device).relabelled(), label, device)
+        assert counts.pop(label) == 0
+        assert chisquare(counts).pvalue > 1e-3
+
+    def test_relabelled_may_draw_all_classes(self, device):
+        counts = self.drawn(task(device).relabelled(exclude_true=False), 2, device)
+        assert chisquare(counts).pvalue > 1e-3
+
+    def test_relabelled_never_draws_a_class_that_is_forgotten(self, device):
+        data = examples()
+        gone = torch.isin(data.labels, torch.tensor([1, 4]))
+        it = task(device, **two(data, gone))
+        for label in (1, 4):
+            counts = self.drawn(it.relabelled(), label, device)
+            assert counts[1] == counts[4] == 0
+            assert chisquare([counts[0], counts[2], counts[3]]).pvalue > 1e-3
+
+    def test_relabelled_refuses_a_retain_set_of_the_only_class(self, device):
+        data = numbered(range(6), [0] * 6)
+        it = Classification(
+            Lookup(torch.zeros(6, CLASSES)).to(device), forget=Subset(data, [0, 1]), retain=Subset(data, [2, 3, 4, 5])
+        )
+        with pytest.raises(InvalidInputError, match="no other label"):
+            loss_of(it.relabelled(), it.model, data[[0, 1]])
+
+    def test_relabelled_draws_anew_for_each_batch_and_follows_its_generator(self, device):
+        it = task(device)
+        role, model, batch = it.relabelled(), it.model.eval(), (images(8), torch.arange(8) % CLASSES)
+        random, before = torch.Generator().manual_seed(0), torch.get_rng_state()
+        batch = to_device(batch, device)
+        first, second = role.loss(model, batch, random), role.loss(model, batch, random)
+        assert first != second
+        assert loss_of(role, model, batch, seed=0) == first
+        assert torch.get_rng_state().equal(before)
+
+    def test_relabelled_leaves_the_labels_as_they_are(self, device):
+        it, labels = task(device), torch.arange(8) % CLASSES
+        loss_of(it.relabelled(), it.model.eval(), (images(8), labels))
+        assert labels.equal(torch.arange(8) % CLASSES)
+
+    def test_ascended_is_minus_the_cross_entropy(self, device):
+        it, batch = task(device), (images(8), torch.arange(8) % CLASSES)
+        model, role = it.model.eval(), it.ascended()
+        torch.testing.assert_close(loss_of(role, model, batch), -loss_of(it.preserved(), model, batch))
+        assert role.part == "forget"
+
+    def test_a_cap_ends_the_gradient_of_what_is_beyond_it(self, device):
+        logits = torch.tensor([[5.0, 0.0], [0.0, 5.0]])  # known, and forgotten already
+        model = Lookup(logits).to(device)
+        it = task(device)
+        loss = loss_of(it.ascended(cap=0.7), model, (torch.tensor([[0.0], [1.0]]), torch.tensor([0, 0])))
+        loss.backward()
+        each = nn.functional.cross_entropy(logits, torch.tensor([0, 0]), reduction="none")
+        torch.testing.assert_close(loss.detach().cpu(), -each.clamp(max=0.7).mean())
+        assert model.table.grad[0].abs().min() > 0
+        assert model.table.grad[1].abs().max() == 0
+
+    @pytest.mark.parametrize("cap", [0, -1.0, float("nan")])
+    def test_a_cap_is_positive(self, device, cap):
+        with pytest.raises(InvalidInputError, match="`cap` must be positive"):
+            task(device).ascended(cap)
+
+    def test_unseen_like_wants_nothing_from_what_looks_unseen(self, device):
+        labels = torch.arange(20) % 2
+        parts = {
+            "forget": (confident(labels, 2, 9.0), labels),
+            "retain": (confident(labels, 2, 9.0), labels),
+            "validation": (confident(labels, 2, 1.0), labels),
+        }
+        it = lookup_task(parts, device)
+        role, batch = it.unseen_like(), it.parts["forget"][list(range(20))]
+        assert role.part == "forget"
+        assert loss_of(role, it.model, batch) > 1
+        with torch.no_grad():
+            it.model.table[:20] = confident(labels, 2, 0.9)
+        assert loss_of(role, it.model, batch) == 0
+
+    def test_unseen_like_needs_unseen_examples(self, device):
+        with pytest.raises(InvalidInputError, match="`validation` part"):
+            task(device).unseen_like()
+
+
+class TestConstruction:
+    def test_refuses_a_model_that_cannot_learn(self, device):
+        frozen = net(device).requires_grad_(False)
+        for model in (frozen, nn.Flatten()):
+            with pytest.raises(ModelError, match="No parameter of `model` requires a gradient"):
+                task(device, model=model)
+
+    @pytest.mark.parametrize("part", ["forget", "retain", "holdout", "validation", "nonmembers"])
+    def test_refuses_an_empty_part(self, device, part):
+        with pytest.raises(SplitError, match=f"{part} set is empty"):
+            task(device, **{part: Subset(examples(), [])})
+
+    def test_refuses_shared_indices_before_reading_anything(self, device):
+        data = Augmented()  # whose content no two reads have in common
+        with pytest.raises(SplitError, match="`forget` and `retain` overlap: they share 2 examples"):
+            task(device, forget=Subset(data, [0, 1, 2]), retain=Subset(data, [1, 2, 3]))
+
+    def test_refuses_unknown_settings(self, device):
+        with pytest.raises(InvalidInputError, match="`duplicates` must be 'refuse' or 'keep', found 'drop'"):
+            task(device, duplicates="drop")
+
+    def test_nonmembers_may_be_held_out(self, device):
+        unseen = examples(20, seed=1)
+        it = task(device, holdout=unseen, nonmembers=Subset(unseen, range(5)))
+        it.check()
+        assert list(it.parts) == ["forget", "retain", "holdout", "nonmembers"]
+
+    def test_validation_is_a_part(self, device):
+        it = task(device, validation=examples(20, seed=1))
+        assert it.labels("validation").tolist() == [i % CLASSES for i in range(20)]
+        assert len(it.predict(it.model, "validation").logits) == 20
+
+
+class TestCheck:
+    def test_leaves_model_and_generator_as_they_were(self, device):
+        model = net(device)
+        model[3].eval()
+        before = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()], torch.get_rng_state()
+        it = task(device, model=model, forget=Augmented(), retain=DataLoader(Augmented(), 4, shuffle=True))
+        it.check()
+        it.predict(model, "forget")
+        it.predict(model, "retain")
+        assert all(model.state_dict()[k].equal(v) for k, v in before[0].items())
+        assert [m.training for m in model.modules()] == before[1]
+        assert torch.get_rng_state().equal(before[2])
+        assert all(p.grad is None for p in model.parameters())
+
+    def test_reads_everything_once(self, device):
+        class Counted(Augmented):
+            reads = 0
+
+            def __getitem__(self, i):
+                Counted.reads += 1
+                return super().__getitem__(i)
+
+        it = task(device, retain=Counted())
+        for _ in range(3):
+            it.check()
+        assert (it.classes, Counted.reads) == (CLASSES, 10)
+
+    @pytest.mark.parametrize("label", [-1, CLASSES, 99])
+    @pytest.mark.parametrize("part", ["forget", "retain", "holdout"])
+    def test_refuses_labels_outside_the_classes(self, device, label, part):
+        data = Examples(images(9, seed=3), torch.tensor([0] * 8 + [label]))
+        with pytest.raises(DataError, match=f"1 labels of the {part} set are outside .* 5 classes, such as {label} "):
+            task(device, **{part: data}).check()
+
+    def test_refuses_pixels_that_are_no_numbers(self, device):
+        data = examples(30, seed=3)
+        data.images[17, 0, 0, 0] = float("nan")
+        with pytest.raises(DataError, match="Example 17 of the retain set holds NaN or infinity"):
+            task(device, retain=data).check()
+
+    def test_refuses_the_same_content_in_two_data_sets(self, device):
+        data = examples()
+        copied = Examples(data.images[3:5].clone(), data.labels[3:5])
+        with pytest.raises(SplitError, match="2 of 2 examples to forget are in the retain set too"):
+            task(device, forget=copied, retain=data).check()
+        task(device, forget=copied, retain=data, duplicates="keep").check()
+
+    def test_refuses_inputs_that_the_model_cannot_take(self, device):
+        data = Examples(torch.randn(9, 3, 5, 5), torch.zeros(9, dtype=torch.int64))
+        with pytest.raises(ModelError, match=r"cannot take a holdout batch of shape \[2, 3, 5, 5\], torch.float32"):
+            task(device, holdout=data).check()
+
+    @pytest.mark.parametrize("error", [AssertionError("size"), KeyError("x"), AttributeError("y"), RuntimeError("z")])
+    def test_whatever_a_model_raises(self, device, error):
+        def fail(_):
+            raise error
+
+        with pytest.raises(ModelError, match="cannot take a forget batch"):
+            task(device, model=Answers(fail, device)).check()
+
+    @pytest.mark.parametrize(
+        ("answer", "says"),
+        [
+            (lambda z: z[:, 0], r"found \[2\]"),
+            (lambda z: z[:, :, None], r"found \[2, 5, 1\]"),
+            (lambda z: z.repeat(2, 1), r"found \[4, 5\]"),
+            (lambda z: (z, z), "found tuple"),
+            (lambda z: {"scores": z}, "found dict"),
+            (lambda z: z[:, :1], "one logit"),
+        ],
+    )
+    def test_refuses_answers_that_are_no_logits(self, device, answer, says):
+        with pytest.raises(ModelError, match=says):
+            task(device, model=Answers(answer, device)).check()
+
+    def test_takes_answers_as_hugging_face_models_give_them(self, device):
+        it = task(device, model=Answers(lambda z: SimpleNamespace(logits=z, loss=None), device))
+        assert it.classes == CLASSES
+        plain, named = it.predict(it.model.inner, "forget"), it.predict(it.model, "forget")
+        assert plain.logits.equal(named.logits)
+        batch = (images(8), torch.arange(8) % CLASSES)
+        it.model.eval()
+        assert loss_of(it.preserved(), it.model, batch) == loss_of(it.preserved(), it.model.inner, batch)
+
+    @pytest.mark.parametrize("keys", [("img", "label"), ("pixel_values", "labels"), ("image", "target")])
+    def test_takes_mappings(self, device, keys):
+        data = examples()
+        parts = {
+            "forget": Mappings(Subset(data, range(10)), keys),
+            "retain": Mappings(Subset(data, range(10, 40)), keys),
+        }
+        it = task(device, **parts)
+        assert it.labels("forget").tolist() == data.labels[:10].tolist()
+        batch = next(iter(DataLoader(parts["retain"], 8)))
+        assert loss_of(it.preserved(), it.model, batch).isfinite()
+
+    def test_takes_loaders(self, device):
+        data = examples()
+        it = task(
+            device, forget=DataLoader(Subset(data, range(10)), 3), retain=DataLoader(Subset(data, range(10, 40)))
+        )
+        assert it.labels("forget").tolist() == data.labels[:10].tolist()
+        assert len(it.predict(it.model, "retain").labels) == 30
+
+    def test_takes_a_hugging_face_data_set_with_a_transform(self, device):
+        datasets = pytest.importorskip("datasets", reason="the `data` extra is not installed")
+        rows = {"img": images(12).tolist(), "label": [i % CLASSES for i in range(12)]}
+        features = {
+            "img": datasets.Array3D((3, 4, 4), "float32"),
+            "label": datasets.ClassLabel(names=list(NAMES)),
+        }
+        data = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+
+        def tensors(batch):
+            return {"img": [torch.tensor(x) for x in batch["img"]], "label": batch["label"]}
+
+        data.set_transform(tensors)
+        parts = split(data, Fraction(0.25)).parts(data)
+        it = task(device, forget=parts["forget"], retain=parts["retain"])
+        assert it.labels("forget").tolist() == [int(i) % CLASSES for i in parts["forget"].indices]
+        assert it.class_names == NAMES
+        it = task(device, forget=data.select([0, 1, 2]), retain=data.select([2, 3, 4]))
+        with pytest.raises(SplitError, match="forget 2 = retain 0"):
+            it.check()
+
+    def test_refuses_pictures_that_are_not_tensors(self, device):
+        image = pytest.importorskip("PIL.Image", reason="the `data` extra is not installed").new("RGB", (4, 4))
+        with pytest.raises(DataError, match="forget set cannot be put into one batch.*PIL"):
+            task(device, forget=[(image, 0)]).check()
+
+
+class TestUnpack:
+    @pytest.mark.parametrize(
+        ("batch", "says"),
+        [
+            (torch.zeros(2), "found Tensor"),
+            ([torch.zeros(2)], "found list"),
+            ({"text": torch.zeros(2), "label": torch.zeros(2)}, r"found \['label', 'text'\]"),
+            ((torch.zeros(2, 1), [0, 1]), "all tensors; found tuple"),
+            ((torch.zeros(2, 1), torch.zeros(2)), r"integers; found \[2\], torch.float32"),
+            ((torch.zeros(2, 1), torch.zeros(3, dtype=torch.int64)), r"shape \[2\], integers; found \[3\]"),
+            ((torch.zeros(2, 1), torch.zeros(2, 5, dtype=torch.int64)), r"found \[2, 5\]"),
+        ],
+    )
+    def test_refuses(self, batch, says):
+        with pytest.raises(DataError, match=says):
+            unpack(batch)
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool])
+    def test_labels_of_any_integer_type(self, dtype):
+        assert unpack((torch.zeros(2, 1), torch.ones(2, dtype=dtype)))[1].dtype == torch.int64
+
+
+class TestPredict:
+    def test_gives_logits_and_labels_in_order(self, device):
+        it = task(device)
+        found = it.predict(it.model, "retain", batch_size=7)
+        subset = it.parts["retain"]
+        expected = copy.deepcopy(it.model).eval()(torch.stack([x for x, _ in subset]).to(device)).detach().cpu()
+        torch.testing.assert_close(found.logits, expected)
+        assert found.labels.tolist() == [int(y) for _, y in subset]
+        assert found.logits.dtype == torch.float32
+
+    def test_is_float32_for_half_models_and_can_be_used_with_gradients(self, device):
+        half = Answers(lambda z: z.to(torch.bfloat16), device)
+        found = task(device).predict(half, "forget").logits
+        assert found.dtype == torch.float32
+        weight = torch.ones(CLASSES, requires_grad=True)
+        (found * weight).sum().backward()
+        assert weight.grad is not None
+
+    def test_gives_every_module_its_mode_back(self, device):
+        it = task(device)
+        it.model[2].eval()
+        before = [m.training for m in it.model.modules()]
+        it.predict(it.model, "forget")
+        assert [m.training for m in it.model.modules()] == before
+
+    def test_of_augmented_data_is_repeatable(self, device):
+        it = task(device, forget=Augmented())
+        assert it.predict(it.model, "forget").logits.equal(it.predict(it.model, "forget").logits)
+
+    def test_refuses_parts_that_do_not_exist(self, device):
+        it = task(device)
+        for ask in (it.labels, lambda part: it.predict(it.model, part)):
+            with pytest.raises(InvalidInputError, match="no part 'holdout'; it has forget, retain"):
+                ask("holdout")
+
+
+class TestClasses:
+    def test_forgotten_classes_are_those_of_which_nothing_is_kept(self, device):
+        data = examples()
+        for gone, expected in [([1, 4], (1, 4)), ([], ())]:
+            forget = torch.isin(data.labels, torch.tensor(gone, dtype=torch.int64))
+            forget[:3] = True  # some of classes 0, 1, 2
+            it = task(device, **two(data, forget))
+            assert it.forgotten_classes == expected
+
+    def test_names_are_found_in_any_part_of_any_kind(self, device):
+        data, bare = examples(), TensorDataset(images(9, 7), torch.arange(9) % CLASSES)
+        parts = [
+            {"forget": Subset(Subset(data, range(20)), range(9)), "retain": bare},
+            {"forget": bare, "retain": ConcatDataset([Subset(data, [0]), data])},
+            {"forget": bare, "retain": DataLoader(data, 4)},
+            {"forget": bare, "retain": examples(9, 3), "class_names": list(NAMES)},
+        ]
+        assert all(task(device, **p).class_names == NAMES for p in parts)
+
+    def test_numbers_stand_where_names_are_missing(self, device):
+        bare = {"forget": TensorDataset(images(9, 1), torch.arange(9) % 5)}
+        bare["retain"] = TensorDataset(images(9, 2), torch.arange(9) % 5)
+        assert task(device, **bare).class_names == ("0", "1", "2", "3", "4")
+        assert task(device, **bare, class_names=["ant", "bee"]).class_names == ("ant", "bee", "2", "3", "4")
