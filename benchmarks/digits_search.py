@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from amnesty.bargaining import Nash
 from amnesty.errors import ModelError, NonFiniteError
 from amnesty.evaluation import evaluate
 from amnesty.files import write_json
@@ -27,7 +28,7 @@ from amnesty.tasks import Classification
 from amnesty.training import train
 
 GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
-    "munba": {"stride": (1e-3, 1.5e-3, 2e-3, 3e-3), "at_least": (50, 100), "length": ("unit", "fading")},
+    "munba": {"stride": (1e-3, 1.5e-3, 2e-3, 3e-3), "at_least": (50, 100), "rule": (Nash(), Nash(length="fading"))},
     "finetune": {"lr": (0.01, 0.03, 0.1), "epochs": (5, 10), "batch_size": (64,)},
     "gradient_ascent": {
         "lr": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
@@ -85,7 +86,7 @@ def main() -> None:
             for name in options.methods:
                 for chosen in settings(name):
                     measured = gap(task, METHODS[name](**chosen), target, seed)
-                    key = json.dumps(chosen)
+                    key = json.dumps(chosen, default=repr)
                     found.setdefault(name, {}).setdefault(scene, {}).setdefault(key, []).append(measured)
                 print(f"{scene} seed {seed} {name}: done", flush=True)
     for name, scene in itertools.product(found, NAMES):

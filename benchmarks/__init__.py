@@ -1,0 +1,1 @@
+"""Measurements, each of one claim: ``python -m benchmarks.NAME``. None is a test."""
