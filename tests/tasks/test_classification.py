@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorD
 from amnesty.data import Examples, Fraction, split
 from amnesty.errors import DataError, InvalidInputError, ModelError, SplitError
 from amnesty.tasks import Classification, cross_entropy, to_device
-from amnesty.tasks.classification import unpack
+from amnesty.tasks.labelled import unpack
 
 from .samples import Lookup, confident, lookup_task, numbered
 

@@ -6,8 +6,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from amnesty.data import Examples, example_hash
 from amnesty.errors import DataError, SplitError
-from amnesty.tasks.classification import unpack
 from amnesty.tasks.inspection import inspect, refuse_duplicates
+from amnesty.tasks.labelled import unpack
 
 from .samples import numbered
 
