@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+
+from amnesty.files import write_json
 
 Step = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
@@ -85,12 +86,10 @@ def where(found: Mapping[str, Any]) -> str:
     )
 
 
-def write_json(path: Path, **content: Any) -> None:
-    """Write ``content`` to ``path``; it appears there complete or not at all."""
+def save(path: Path, **content: Any) -> None:
+    """Write ``content`` as JSON; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(path, content)
 
 
 def _cpu() -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchjd.aggregation import NashMTL
 
 from amnesty.bargaining import Nash
-from benchmarks._common import environment, interleaved, spread, summary, where, write_json
+from benchmarks._common import environment, interleaved, save, spread, summary, where
 
 SIZES = (2, 3, 10, 32, 64)
 RIVAL_AT = 10
@@ -111,7 +111,7 @@ def main() -> None:
         f"Median of {options.repeats}; {where(found_at)}."
     )
     if options.out:
-        write_json(options.out, mark_ms=MARK_MS, results=results, environment=found_at)
+        save(options.out, mark_ms=MARK_MS, results=results, environment=found_at)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from amnesty.bargaining import Bargain, PublishedNash
-from benchmarks._common import environment, interleaved, spread, summary, where, write_json
+from benchmarks._common import environment, interleaved, save, spread, summary, where
 from benchmarks._models import ResNet
 
 TIME_MARK = 1.05
@@ -182,7 +182,7 @@ def main() -> None:
     )
     if options.out:
         settings = {k: getattr(options, k) for k in ("batch", "width", "repeats", "dtype", "compile", "device")}
-        write_json(
+        save(
             options.out,
             settings=settings,
             ratios=ratios,

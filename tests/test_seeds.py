@@ -1,3 +1,6 @@
+import random
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -45,6 +48,32 @@ class TestSeeded:
         with seeded(0, device):
             torch.rand(5)
         assert torch.get_rng_state().equal(before)
+
+    def test_numpy_and_the_standard_library_follow_it_too_and_are_given_back(self, device):
+        def draw():
+            return random.random(), float(np.random.rand()), random.gauss(0, 1), float(np.random.randn())
+
+        random.gauss(0, 1), np.random.randn()  # both keep a second number for later
+        kept = random.getstate(), str(np.random.get_state())
+        drawn = []
+        for seed in (0, 0, 1):
+            with seeded(seed, device):
+                drawn.append(draw())
+        assert drawn[0] == drawn[1] and all(a != b for a, b in zip(drawn[0], drawn[2], strict=True))
+        with pytest.raises(ZeroDivisionError), seeded(0, device):
+            random.seed(int(draw()[0]) / 0)
+        assert (random.getstate(), str(np.random.get_state())) == kept
+
+    def test_one_in_another_gives_the_outer_its_place_back(self, device):
+        drawn = []
+        for inner in (False, True):
+            with seeded(0, device):
+                first = np.random.rand(), random.random(), torch.rand(1).item()
+                if inner:
+                    with seeded(5, device):
+                        np.random.rand(), random.random(), torch.rand(1)
+                drawn.append((first, np.random.rand(), random.random(), torch.rand(1).item()))
+        assert drawn[0] == drawn[1]
 
     def test_even_after_an_error(self, device):
         before = torch.get_rng_state()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from amnesty.errors import AmnestyError
 
@@ -28,10 +28,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of data, training and unlearning.")] = 0,
 ) -> None:
     """Unlearn handwritten digits: a class, a random tenth, and a poisoned batch, with every method."""
-    # torch takes seconds to import; `amnesty --help` should not.
-    from amnesty.reports import read_scenarios, scores_table, write_report
+    from amnesty.reports import check_extra, read_scenarios, scores_table, write_report
     from amnesty.studies import digits
 
+    check_extra()
     digits.check_folder(out)
     with console.status("Starting") as status:
         digits.run(out, seed, status.update)
@@ -57,9 +57,9 @@ def methods() -> None:
     """List the methods: what they are, what they need (or use, if given), where they come from."""
     from amnesty.methods import METHODS
 
-    table = Table("Name", "Method", "Needs", "Source", "In one line")
+    table = Table(Column("Name", no_wrap=True), "Method", "Needs", "Source", "In one line")
     for name, method in METHODS.items():
-        about, line = method.about, (method.__doc__ or "").strip().splitlines()[0]
+        about, line = method.about, (method.__doc__ or "").strip().splitlines()[0].replace("``", "")
         needs = [*about.needs, *(f"({part})" for part in about.uses)]
         table.add_row(name, about.title, ", ".join(needs), about.source, line)
     console.print(table)
@@ -84,6 +84,6 @@ def main() -> None:
     """Run the command; bad input gives one message and exit code 2."""
     try:
         app()
-    except AmnestyError as error:
+    except (AmnestyError, OSError) as error:
         print(f"amnesty: {error}", file=sys.stderr)
         sys.exit(2)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 
 
@@ -26,17 +28,25 @@ def generator(seed: int, *names: object) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Let dropout and other noise on ``device`` follow ``seed``, in deterministic kernels.
+    """Let dropout, augmentations and other noise follow ``seed``: torch (CPU and ``device``), NumPy and `random`.
 
-    The caller's generators are as before afterwards.
+    On CUDA, cuDNN is held to deterministic kernels. The caller's generators and flags are as before afterwards.
     """
     devices = [device] if device.type == "cuda" else []
+    number = derive(seed, "noise")
+    kept = random.getstate(), np.random.get_state()
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=devices))
         # Not `torch.manual_seed`, which also seeds the devices that are not in use here.
-        torch.default_generator.manual_seed(derive(seed, "noise"))
+        torch.default_generator.manual_seed(number)
         if devices:
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
+            cudnn = torch.backends.cudnn
+            same = {"enabled": cudnn.enabled, "allow_tf32": cudnn.allow_tf32}
+            stack.enter_context(cudnn.flags(benchmark=False, deterministic=True, **same))
             stack.enter_context(torch.cuda.device(device))
-            torch.cuda.manual_seed(derive(seed, "noise"))
+            torch.cuda.manual_seed(number)
+        stack.callback(random.setstate, kept[0])
+        stack.callback(np.random.set_state, kept[1])
+        random.seed(number)
+        np.random.seed(number % 2**32)
         yield

@@ -194,6 +194,16 @@ class TestWhatMoves:
         Bargain(problem.parameters[2:]).backward(**problem.players())
         assert [p.grad is None for p in problem.parameters] == [True, True, False, False]
 
+    def test_a_module_stands_for_its_parameters(self, problem):
+        Bargain(problem.parameters, Nash()).backward(**problem.players())
+        expected = [p.grad for p in problem.parameters]
+        for p in problem.parameters:
+            p.grad = None
+        Bargain(problem.model, Nash()).backward(**problem.players())
+        assert all(p.grad.equal(g) for p, g in zip(problem.parameters, expected, strict=True))
+        with pytest.raises(ModelError, match="None of the 0"):
+            Bargain(nn.ReLU())
+
     def test_a_parameter_that_no_player_touches_keeps_its_gradient(self):
         x, y, untouched, held = scalars(1, 2, 3, 4)
         held.grad = torch.tensor(7.0)

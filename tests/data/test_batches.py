@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from amnesty.data import PAIRINGS, Batches, Examples, pair, steps
 from amnesty.errors import DataError, InvalidInputError, SplitError
@@ -143,7 +143,20 @@ class TestBatches:
         with pytest.raises(InvalidInputError, match="`batch_size` must be a whole number of at least 1"):
             Batches(numbered(3), size)
 
-    @pytest.mark.parametrize("source", [[], Subset(numbered(3), []), DataLoader(numbered(3), 8, drop_last=True)])
+    @pytest.mark.parametrize(
+        "loader",
+        [
+            DataLoader(numbered(10), 4, drop_last=True),
+            DataLoader(numbered(10), 4, drop_last=True, shuffle=True),
+            DataLoader(numbered(10), 20, drop_last=True),
+            DataLoader(numbered(10), batch_sampler=BatchSampler(range(10), 4, drop_last=True)),
+        ],
+    )
+    def test_refuses_a_loader_that_leaves_examples_out(self, loader):
+        with pytest.raises(DataError, match="loader of the retain set has `drop_last=True`"):
+            Batches(loader, name="retain")
+
+    @pytest.mark.parametrize("source", [[], Subset(numbered(3), []), DataLoader(Subset(numbered(3), []), 8)])
     def test_refuses_what_is_empty(self, source):
         with pytest.raises(SplitError, match="forget set is empty"):
             Batches(source, name="forget")

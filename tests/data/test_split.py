@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
-from amnesty.data import Classes, Column, Examples, Fraction, IndexFile, Indices, Split, split
-from amnesty.errors import DataError, SplitError, UnknownNameError
+from amnesty.data import Classes, Column, Examples, Fraction, IndexFile, Indices, Split, content_hash, split
+from amnesty.errors import DataError, InvalidInputError, SplitError, UnknownNameError
 
 from .test_examples import NAMES, Vision, huggingface
 
@@ -100,6 +100,46 @@ class TestSplit:
         found = split(data(n), Indices(forget))
         assert found.forget.tolist() == sorted(forget)
         assert found.retain.tolist() == sorted(set(range(n)) - set(forget))
+
+
+class TestContent:
+    """What the split is about: the hash of each part."""
+
+    @staticmethod
+    def data(pixel=0.0):
+        images = torch.arange(40.0).reshape(10, 1, 2, 2)
+        images[7, 0, 0, 0] += pixel
+        return Examples(images, torch.arange(10) % 2)
+
+    def test_is_the_hash_of_each_part_that_has_examples(self):
+        data = self.data()
+        chosen = split(data, Indices([7, 1]), Indices([3]))
+        parts = chosen.parts(data)
+        assert chosen.content == {name: content_hash(parts[name]) for name in ("forget", "retain", "holdout")}
+        assert set(split(data, Indices([7])).content) == {"forget", "retain"}
+
+    def test_knows_a_pixel_and_whose_it_is(self):
+        first, second = (split(self.data(pixel), Indices([7, 1])) for pixel in (0.0, 1e-3))
+        assert first.fingerprint == second.fingerprint
+        assert first.content["forget"] != second.content["forget"]
+        assert first.content["retain"] == second.content["retain"]
+
+    def test_is_left_out_where_it_would_take_too_long(self):
+        class Unreadable(Examples):
+            def __getitem__(self, index):
+                raise AssertionError("an example was read")
+
+        data = Unreadable(self.data().images, self.data().labels)
+        assert split(data, Indices([7]), hashed=False).content == {}
+        with pytest.raises(AssertionError, match="was read"):
+            split(data, Indices([7]))
+
+
+@pytest.mark.parametrize("given", [[1, 2], np.array([1]), "cat", 0.1])
+def test_what_is_no_selector_is_refused(given):
+    for name, arguments in (("forget", (given,)), ("holdout", (Indices([0]), given))):
+        with pytest.raises(InvalidInputError, match=rf"`{name}` must be a selector such as `Indices\(\[...\]\)`"):
+            split(data(), *arguments)
 
 
 class TestIndices:

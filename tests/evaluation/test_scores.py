@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from amnesty.data import Examples
 from amnesty.errors import MissingReferenceError, ModelError, UnknownNameError
 from amnesty.evaluation import GAP_PARTS, Scores, average_gap, evaluate, margins
 from amnesty.tasks import Classification
@@ -212,6 +213,39 @@ class TestEvaluate:
         assert it.model.table.grad is None
         assert torch.get_rng_state().equal(before)
         assert np.random.get_state()[1].tolist() == numpy
+
+    def test_does_not_depend_on_a_callers_autocast(self, device):
+        inputs = torch.randn(90, 6, generator=torch.Generator().manual_seed(0))
+        parts = {n: Examples(inputs[i::3], labels_of(30)) for i, n in enumerate(["forget", "retain", "holdout"])}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, CLASSES)).to(device)
+        it = Classification(model, **parts)
+        expected = evaluate(it, model, copy.deepcopy(model))
+        with torch.autocast(device.type, torch.bfloat16):
+            found = evaluate(it, model, copy.deepcopy(model))
+        assert found == expected and found["average_gap"] == 0
+
+    @pytest.mark.parametrize("classes", [CLASSES - 1, CLASSES + 1])
+    @pytest.mark.parametrize("where", ["model", "reference"])
+    def test_refuses_a_model_of_other_classes(self, device, classes, where):
+        it = random_task(device)
+        other = with_table(it, torch.zeros(120, classes))
+        with pytest.raises(ModelError, match=f"tells {classes} classes apart, the task's model {CLASSES}"):
+            evaluate(it, **({"model": it.model, "reference": other} if where == "reference" else {"model": other}))
+
+    @pytest.mark.parametrize("where", ["model", "reference"])
+    def test_refuses_a_model_of_other_inputs(self, device, where):
+        it, other = random_task(device), nn.Linear(7, CLASSES).to(device)
+        with pytest.raises(ModelError, match=r"cannot take a forget batch of shape \[2, 1\]"):
+            evaluate(it, **({"model": it.model, "reference": other} if where == "reference" else {"model": other}))
+
+    def test_seconds_stand_among_the_scores_where_they_are_told(self, device):
+        it = random_task(device)
+        told = evaluate(it, it.model, it.model, seconds=1.5)
+        assert told["seconds"] == 1.5 and told["average_gap"] == 0
+        assert {name: told[name] for name in told if name != "seconds"} == evaluate(it, it.model, it.model)
+        assert evaluate(it, it.model, seconds=0)["seconds"] == 0
 
     def test_follows_its_seed(self, device):
         it = random_task(device)

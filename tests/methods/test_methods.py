@@ -1,6 +1,5 @@
 """The contract that every method keeps."""
 
-import copy
 import dataclasses
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 import amnesty
-from amnesty.errors import InvalidInputError, ModelError, UnknownNameError
+from amnesty.errors import InvalidInputError, UnknownNameError
 from amnesty.methods import METHODS, MUNBa, Retrain, method_named
 from amnesty.training import Recipe
 from tests import tiny
@@ -88,7 +87,7 @@ class TestEveryMethod:
             method.about.title and method.about.source and "Source:" in (type(method).__doc__ or "")
         ) or name == "retrain"
         for setting in {f.name for f in dataclasses.fields(method)} & {"lr", "epochs", "batch_size"}:
-            with pytest.raises(InvalidInputError, match=f"`{setting}` must be positive"):
+            with pytest.raises(InvalidInputError, match=f"`{setting}` must be a"):
                 dataclasses.replace(method, **{setting: -1})
 
     def test_progress_is_told_every_step(self, name):
@@ -115,23 +114,6 @@ def test_unknown_names_get_a_suggestion():
         method_named("numba")
 
 
-def test_retraining_is_training_without_the_forget_set():
-    task, recipe = tiny.task(), Recipe(epochs=2, batch_size=32)
-    outcome = amnesty.unlearn(task, Retrain(recipe=recipe), seed=4)
-    assert len(outcome.history) == 2 * -(-108 // 32)
-    other = amnesty.unlearn(
-        amnesty.Classification(tiny.conv_net(), forget=tiny.blobs(9, seed=3), retain=task.parts["retain"]),
-        Retrain(recipe=recipe),
-        seed=4,
-    )
-    assert tiny.same(tiny.weights(outcome.model), tiny.weights(other.model))
-
-
-def test_retraining_refuses_another_architecture():
-    with pytest.raises(ModelError, match="`fresh` makes a model whose parameters differ"):
-        amnesty.unlearn(tiny.task(), Retrain(recipe=Recipe(epochs=1), fresh=tiny.mlp))
-
-
 def test_bad_data_is_refused_before_anything_is_trained():
     data = tiny.blobs()
     images = data.images.clone()
@@ -139,7 +121,8 @@ def test_bad_data_is_refused_before_anything_is_trained():
     broken = amnesty.data.Examples(images, data.labels)
     calls = []
     model = tiny.conv_net()
+    before = tiny.weights(model)
     task = amnesty.Classification(model, forget=tiny.blobs(9, seed=2), retain=broken)
     with pytest.raises(amnesty.data.examples.DataError, match="Example 3 of the retain set holds NaN"):
         amnesty.unlearn(task, quick("munba"), progress=lambda record, total: calls.append(1))
-    assert not calls and tiny.same(tiny.weights(model), tiny.weights(copy.deepcopy(model)))
+    assert not calls and tiny.same(tiny.weights(model), before)

@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,15 +43,16 @@ class TestScenarios:
         assert sum(len(part) for part in found.values()) == len(set.union(*found.values())) == 1797
 
     def test_tuning_never_sees_the_digits_that_are_reported(self, name):
-        reported = images(digits.scenario(name, seed=0).parts["holdout"])
-        tuned = digits.scenario(name, seed=0, tuning=True)
-        for part in tuned.parts.values():
-            assert not images(part) & reported
+        reported = set.union(*(images(digits.scenario(name, seed).parts["holdout"]) for seed in (0, 1, 2)))
+        for seed in (0, 100, 101):
+            for part in digits.scenario(name, seed, tuning=True).parts.values():
+                assert not images(part) & reported
 
     def test_a_seed_fixes_it(self, name):
         first, second, other = (digits.scenario(name, seed=s) for s in (0, 0, 1))
         assert torch.equal(first.trained_on.labels, second.trained_on.labels)
-        assert images(first.parts["holdout"]) == images(second.parts["holdout"]) != images(other.parts["holdout"])
+        assert images(first.parts["forget"]) == images(second.parts["forget"])
+        assert images(first.parts["validation"]) != images(other.parts["validation"])
 
 
 def test_a_class_is_forgotten_whole_and_a_tenth_at_random():
@@ -109,6 +112,34 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(InvalidInputError, match="is a file"):
         digits.run(tmp_path / "thesis.tex")
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+class TestCheckFolder:
+    def test_makes_the_folder_and_those_above_it(self, tmp_path):
+        digits.check_folder(tmp_path / "a" / "b")
+        assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+
+    def test_takes_an_earlier_demonstration_and_what_a_desktop_hides_there(self, tmp_path):
+        for name in digits.NAMES:
+            (tmp_path / name).mkdir()
+        for name in ("report.html", ".DS_Store", ".gitignore"):
+            (tmp_path / name).write_text("")
+        digits.check_folder(tmp_path)
+        assert len(list(tmp_path.iterdir())) == len(digits.NAMES) + 3
+
+    def test_refuses_what_cannot_be_written_to(self, tmp_path):
+        (tmp_path / "file").write_text("years of work")
+        for out in (tmp_path / "file" / "below", Path("/proc/nope/demo")):
+            with pytest.raises(InvalidInputError, match="`out` must be a folder that can be written to"):
+                digits.check_folder(out)
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+    def test_refuses_a_folder_of_somebody_else(self, tmp_path):
+        out = tmp_path / "theirs"
+        out.mkdir(mode=0o500)
+        with pytest.raises(InvalidInputError, match="`out` must be a folder that can be written to"):
+            digits.check_folder(out)
 
 
 def test_unknown_scenarios_are_refused():

@@ -204,6 +204,23 @@ class TestConstruction:
         with pytest.raises(SplitError, match="`forget` and `retain` overlap: they share 2 examples"):
             task(device, forget=Subset(data, [0, 1, 2]), retain=Subset(data, [1, 2, 3]))
 
+    @pytest.mark.parametrize("model", [None, net, net(torch.device("cpu")).state_dict(), "resnet18"])
+    def test_refuses_a_model_that_is_no_module(self, device, model):
+        with pytest.raises(
+            InvalidInputError, match=rf"`model` must be a `torch.nn.Module`, found {type(model).__name__}"
+        ):
+            task(device, model=model)
+
+    @pytest.mark.parametrize("part", ["forget", "retain"])
+    def test_refuses_to_do_without_what_it_is_about(self, device, part):
+        with pytest.raises(InvalidInputError, match=f"`{part}` must be a data set or a `DataLoader`, found None"):
+            task(device, **{part: None})
+
+    @pytest.mark.parametrize("part", ["forget", "retain", "holdout", "validation", "nonmembers"])
+    def test_refuses_a_loader_that_leaves_examples_out(self, device, part):
+        with pytest.raises(DataError, match=f"loader of the {part} set has `drop_last=True`"):
+            task(device, **{part: DataLoader(examples(seed=3), 16, drop_last=True)})
+
     def test_refuses_unknown_settings(self, device):
         with pytest.raises(InvalidInputError, match="`duplicates` must be 'refuse' or 'keep', found 'drop'"):
             task(device, duplicates="drop")
@@ -397,6 +414,13 @@ class TestPredict:
         before = [m.training for m in it.model.modules()]
         it.predict(it.model, "forget")
         assert [m.training for m in it.model.modules()] == before
+
+    def test_does_not_depend_on_a_callers_autocast(self, device):
+        it = task(device)
+        expected = it.predict(it.model, "retain").logits
+        with torch.autocast(device.type, torch.bfloat16):
+            found = it.predict(it.model, "retain").logits
+        assert found.equal(expected)
 
     def test_of_augmented_data_is_repeatable(self, device):
         it = task(device, forget=Augmented())

@@ -101,6 +101,37 @@ def test_nan_stops_before_the_weights_move():
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("both", [False, True])
+def test_a_rule_whose_weights_are_not_finite_is_named(bad, both):
+    task, model = tiny.task(), tiny.conv_net()
+    before = tiny.weights(model)
+
+    def rule(gramian):
+        return torch.tensor([bad if both else 1.0, bad], dtype=torch.float64)
+
+    with pytest.raises(NonFiniteError) as error:
+        Loop(model, task.parts).run(players(task), optimizer=sgd, epochs=1, rule=rule)
+    named = [f"the rule gives player {name!r} a weight of {bad}" for name in ("forget", "retain")[not both :]]
+    assert "; ".join(named) in str(error.value) and ("'forget'" in str(error.value)) == both
+    assert error.value.step == 1 and tiny.same(tiny.weights(model), before)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_weights_that_are_not_finite_are_named_and_not_called_good(epochs):
+    task, model = tiny.task(), tiny.mlp()
+    with pytest.raises(
+        NonFiniteError, match="Weights of '1.weight' are not finite after step 1.*smaller `lr`"
+    ) as error:
+        Loop(model, task.parts).run(
+            {"retain": task.preserved()},
+            optimizer=lambda parameters, steps: torch.optim.SGD(parameters, lr=float("inf")),
+            epochs=epochs,
+            rule=Sum(),
+        )
+    assert error.value.step == 1 and error.value.model is model
+
+
 def test_bfloat16_keeps_float32_weights_and_nearly_the_same_path():
     task, single, half = tiny.task(), tiny.mlp(), tiny.mlp()
     for model, precision in ((single, "float32"), (half, "bfloat16")):

@@ -76,13 +76,18 @@ class Agreement:
     def check_finite(self) -> None:
         """Wait for the device and raise `NonFiniteError`, naming the players, unless all was finite."""
         faults = []
-        for name, loss, square in zip(
-            self.players, self.losses.tolist(), self.gramian.diagonal().tolist(), strict=True
-        ):
+        numbers = torch.stack([self.losses, self.gramian.diagonal(), self.weights]).tolist()
+        for name, loss, square, _ in zip(self.players, *numbers, strict=True):
             if not abs(loss) < float("inf"):
                 faults.append(f"the loss of player {name!r} is {loss}")
             elif not square < float("inf"):
                 faults.append(f"the gradient of player {name!r} has a squared length of {square}")
+        if not faults:  # only then is a weight the rule's own fault
+            faults = [
+                f"the rule gives player {name!r} a weight of {weight}"
+                for name, weight in zip(self.players, numbers[2], strict=True)
+                if not abs(weight) < float("inf")
+            ]
         if faults:
             raise NonFiniteError(f"{'; '.join(faults)}.")
 
@@ -96,8 +101,8 @@ class Bargain:
     ``loss.backward()`` does), and any optimiser, gradient clipper or scheduler follows.
 
     Args:
-        parameters: the tensors to move. Those without ``requires_grad`` are left alone (looked up at each
-            step), tied ones count once.
+        parameters: the tensors to move, or a module whose parameters they are. Those without ``requires_grad`` are
+            left alone (looked up at each step), tied ones count once.
         rule: a callable from the Gram matrix to weights; see `Rule`.
         retaining: names of the players that keep what is to be kept. Where the rule finds no agreement (all
             weights 0) and its ``when_stationary`` is ``"retain"`` (the default), these bargain alone; with
@@ -127,7 +132,7 @@ class Bargain:
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Tensor] | torch.nn.Module,
         rule: Rule | None = None,
         retaining: Sequence[str] = ("retain",),
         masks: Sequence[Tensor | None] | None = None,
@@ -135,7 +140,7 @@ class Bargain:
         scaler: torch.amp.GradScaler | None = None,
         seed: int = 0,
     ) -> None:
-        given = list(parameters)
+        given = list(parameters.parameters() if isinstance(parameters, torch.nn.Module) else parameters)
         masks = list(masks) if masks is not None else [None] * len(given)
         _check_masks(given, masks)
         # Keyed by identity: a tied parameter is one parameter.

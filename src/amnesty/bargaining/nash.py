@@ -91,7 +91,10 @@ class Nash:
         active = norms != 0
         power = torch.where(active, per_player(self.power, gramian, "power"), 1.0)
         cosine = cosines(gramian)
-        bargain = bargain_of(cosine, power, self.threshold)
+        if self.power is None and len(cosine) == 2:  # the closed form; opposed gradients land beyond any threshold
+            bargain = (1 + cosine[0, 1]).clamp(min=1e-14).rsqrt().expand(2)
+        else:
+            bargain = bargain_of(cosine, power, self.threshold)
         # Near the threshold rounding may have made K indefinite, and the search fail: no agreement either.
         solved = (bargain * (cosine @ bargain) - power).abs() <= _SOLVED * power
         agreed = (solved & (bargain <= power.sqrt() * self.threshold)).all()
@@ -135,7 +138,7 @@ def bargain_of(cosine: Tensor, power: Tensor, threshold: float) -> Tensor:
     for _ in range(1 if n <= 2 else _ROUNDS):
         step = _newton_step(cosine, power, b)
         b = torch.minimum(b * step.exp(), limit)
-        if eager and not step.abs().amax().item() > _CONVERGED:
+        if eager and not torch.linalg.vector_norm(step).item() > _CONVERGED:
             break
     return b * unit.sqrt()
 

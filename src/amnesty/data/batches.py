@@ -35,7 +35,7 @@ class Batches:
     Raises:
         InvalidInputError: ``batch_size`` is below 1.
         SplitError: there is no example.
-        DataError: the source has no length, so that passes over it cannot be counted.
+        DataError: the source has no length, so that passes over it cannot be counted, or drops its last batch.
     """
 
     def __init__(
@@ -48,6 +48,10 @@ class Batches:
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise InvalidInputError(f"`batch_size` must be a whole number of at least 1, found {batch_size!r}.")
+        if any(getattr(x, "drop_last", False) for x in (source, getattr(source, "batch_sampler", None))):
+            raise DataError(
+                f"The loader of the {name or 'data'} set has `drop_last=True`: it would leave examples out."
+            )
         count = _length(source)
         if count is None:
             raise DataError(f"The {name or 'data'} set has no length; give a map-style data set.")

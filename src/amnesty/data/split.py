@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset, Subset
 
-from amnesty.data.examples import class_names, read_column
-from amnesty.errors import DataError, SplitError, UnknownNameError
+from amnesty.data.examples import class_names, content_hash, read_column
+from amnesty.errors import DataError, InvalidInputError, SplitError, UnknownNameError
 from amnesty.seeds import derive
 
 PARTS = ("forget", "retain", "holdout")
@@ -180,6 +181,7 @@ class Split:
         retain: what it has learnt and must keep; not empty.
         holdout: what it was never trained on; may be empty when it is a data set of its own.
         size: number of examples of the data set.
+        content: SHA-256 (hex) of the examples of each part that is not empty; see `content_hash`.
 
     Raises:
         SplitError: a part that must not be is empty, an index is not an integer or out of range, parts
@@ -190,6 +192,7 @@ class Split:
     retain: np.ndarray
     holdout: np.ndarray
     size: int
+    content: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in PARTS:
@@ -231,13 +234,15 @@ class Split:
         return {name: Subset(dataset, getattr(self, name).tolist()) for name in PARTS}
 
 
-def split(dataset: Any, forget: Selector, holdout: Selector | None = None) -> Split:
+def split(dataset: Any, forget: Selector, holdout: Selector | None = None, *, hashed: bool = True) -> Split:
     """Choose what to forget; everything else is retained.
 
     ``holdout`` is chosen first, and ``forget`` among what is left, so that a class to forget may also occur
-    among the unseen examples.
+    among the unseen examples. With ``hashed`` every example is read once, so that the split carries the hash of
+    what it is about.
 
     Raises:
+        InvalidInputError: ``forget`` or ``holdout`` is not a selector.
         SplitError: the selection is empty, everything, out of range or overlaps the holdout part.
         UnknownNameError: a class or column that the data set does not have.
         DataError: a column that does not hold what the selector needs.
@@ -250,11 +255,19 @@ def split(dataset: Any, forget: Selector, holdout: Selector | None = None) -> Sp
         >>> len(parts.forget) + len(parts.retain), len(parts.holdout)
         (8, 2)
     """
+    for name, selector in (("forget", forget), ("holdout", holdout)):
+        if selector is not None and not hasattr(selector, "select"):
+            raise InvalidInputError(
+                f"`{name}` must be a selector such as `Indices([...])`, `Classes([...])` or `Fraction(0.1)`, found "
+                f"{type(selector).__name__}."
+            )
     everything = np.arange(len(dataset))
     unseen = everything[:0] if holdout is None else holdout.select(dataset, everything)
     seen = np.setdiff1d(everything, unseen)
     chosen = forget.select(dataset, seen)
-    return Split(chosen, np.setdiff1d(seen, chosen), unseen, len(dataset))
+    parts = Split(chosen, np.setdiff1d(seen, chosen), unseen, len(dataset))
+    content = {name: content_hash(part) for name, part in parts.parts(dataset).items() if len(part)} if hashed else {}
+    return dataclasses.replace(parts, content=content)
 
 
 def _some(indices: np.ndarray) -> str:

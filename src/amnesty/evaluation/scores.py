@@ -27,6 +27,7 @@ class Scores(Mapping[str, float]):
     - ``membership_auc``: chance that a forgotten example has a larger margin than an unseen one of its class;
       0.5 is ideal, above: still remembered, below: over-forgotten.
     - ``membership_advantage``: see `amnesty.evaluation.membership_advantage`; from -1 to 1, 0 is ideal.
+    - ``seconds``: what unlearning took, where it was told.
     - ``average_gap``: mean distance to the reference over `GAP_PARTS`; present when one was given.
 
     They cannot be changed, and equal any mapping with the same numbers.
@@ -66,7 +67,12 @@ class Scores(Mapping[str, float]):
 
 
 def evaluate(
-    task: Classification, model: nn.Module, reference: nn.Module | Mapping[str, float] | None = None, *, seed: int = 0
+    task: Classification,
+    model: nn.Module,
+    reference: nn.Module | Mapping[str, float] | None = None,
+    *,
+    seconds: float | None = None,
+    seed: int = 0,
 ) -> Scores:
     """Score a model on a task; see `Scores`.
 
@@ -77,13 +83,15 @@ def evaluate(
         task: what was to be forgotten and kept.
         model: to be scored: unlearned, original or retrained.
         reference: the model retrained without the forget set, or its scores.
+        seconds: what unlearning took, such as `Outcome.seconds`, to stand among the scores.
         seed: of the draws of the membership test.
 
     Raises:
-        ModelError: the model's logits are not finite.
+        ModelError: the model cannot take the task's inputs, tells other classes apart, or its logits are not
+            finite.
         DataError, SplitError: as `Classification.check`.
     """
-    task.check()
+    task.check_model(model)
     found = {part: task.predict(model, part) for part in task.parts if part != "validation"}
     for part, predictions in found.items():
         if not predictions.logits.isfinite().all():
@@ -92,6 +100,8 @@ def evaluate(
     if reference is not None:
         scores = reference if isinstance(reference, Mapping) else evaluate(task, reference, seed=seed)
         values["average_gap"] = average_gap(values, scores)
+    if seconds is not None:
+        values["seconds"] = seconds
     return Scores(values)
 
 

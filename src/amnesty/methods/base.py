@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
-from amnesty.data import PAIRINGS
 from amnesty.errors import InvalidInputError
 from amnesty.tasks import Classification
-from amnesty.training import BATCH_NORM_POLICIES, SCHEDULES, Loop, MakeOptimizer
-
-CHOICES = {"pairing": PAIRINGS, "schedule": SCHEDULES, "batch_norm": BATCH_NORM_POLICIES}
-POSITIVE = ("lr", "epochs", "batch_size", "forget_batch_size", "cap", "max_norm", "reach")
-NOT_NEGATIVE = ("momentum", "weight_decay")
+from amnesty.training import Loop, MakeOptimizer, faults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,18 +50,7 @@ class Method(ABC):
 
     def faults(self) -> list[str]:
         """Return what is wrong with the settings; methods with settings of their own add to it."""
-        found = []
-        settings: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name, value in settings.items():
-            if value is None:
-                continue
-            if name in POSITIVE and not 0 < value < math.inf:
-                found.append(f"`{name}` must be positive, found {value}")
-            if name in NOT_NEGATIVE and not 0 <= value < math.inf:
-                found.append(f"`{name}` must not be negative, found {value}")
-            if name in CHOICES and value not in CHOICES[name]:
-                found.append(f"`{name}` must be one of {', '.join(CHOICES[name])}, found {value!r}")
-        return found
+        return faults(self)
 
 
 def sgd(lr: float, momentum: float, weight_decay: float) -> MakeOptimizer:

@@ -22,8 +22,9 @@ class MUNBa(Method):
     """Forget and retain in one step, along the direction both players agreed on.
 
     Args:
-        reach: how far the run may go, as a share of the length of all weights: ``lr = reach * |theta| / steps``. An
-            agreed update has a length of its own, whatever the losses, so that a learning rate is a distance.
+        reach: how far the run may go, as a share of the length of the weights that may move:
+            ``lr = reach * |theta| / steps``. An agreed update has a length of its own, whatever the losses, so that
+            a learning rate is a distance.
         lr: the learning rate itself, in place of ``reach``.
         epochs, at_least: passes over the retain set, but no fewer steps than ``at_least``.
         batch_size, forget_batch_size: of the retaining and of the forgetting player.
@@ -42,15 +43,15 @@ class MUNBa(Method):
 
     about: ClassVar = About("MUNBa, Nash bargaining", "Wu & Harandi 2025", ("forget", "retain"), ("validation",))
 
-    reach: float = 0.1
+    reach: float = 0.14
     lr: float | None = None
     epochs: int = 2
-    at_least: int = 100
+    at_least: int = 60
     batch_size: int = 96
     forget_batch_size: int = 32
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    rule: Rule = field(default_factory=lambda: Nash(length="fading"))
+    rule: Rule = field(default_factory=Nash)
     wish: Wish = "auto"
     pairing: Pairing = "cycle_forget"
     schedule: Schedule = "linear"
@@ -65,7 +66,6 @@ class MUNBa(Method):
             at_least=0,
             batch_size=256,
             forget_batch_size=256,
-            rule=Nash(),
             wish="relabel_any",
             pairing="retain_tail",
             schedule="constant",
@@ -74,7 +74,8 @@ class MUNBa(Method):
 
     def run(self, task: Classification, loop: Loop) -> None:
         """Bargain over every step."""
-        norm = torch.stack([p.detach().norm() for p in loop.model.parameters()]).norm().item()
+        moving = [p.detach().norm() for p in loop.model.parameters() if p.requires_grad]
+        norm = torch.stack(moving).norm().item()
 
         def optimizer(parameters: Any, steps: int) -> Optimizer:
             lr = self.lr or self.reach * norm / steps
@@ -102,8 +103,8 @@ class MUNBa(Method):
     def faults(self) -> list[str]:
         """Add the ranges of the settings that only this method has."""
         found = super().faults()
-        if self.at_least < 0:
-            found.append(f"`at_least` must not be negative, found {self.at_least}")
+        if self.pairing == "sequential":
+            found.append("`pairing` must bring both players together, found 'sequential'")
         if self.wish not in get_args(Wish):
             found.append(f"`wish` must be one of {', '.join(get_args(Wish))}, found {self.wish!r}")
         return found

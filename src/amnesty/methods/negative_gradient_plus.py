@@ -43,6 +43,7 @@ class NegGradPlus(Method):
             optimizer=sgd(self.lr, self.momentum, self.weight_decay),
             epochs=self.epochs,
             rule=Sum((1 - self.retain_share, self.retain_share)),
+            alone=Sum((self.retain_share,)),
             batch_size=self.batch_size,
             pairing=self.pairing,
             schedule=self.schedule,
@@ -51,7 +52,8 @@ class NegGradPlus(Method):
         )
 
     def faults(self) -> list[str]:
-        """Add the range of ``retain_share``."""
-        wrong = not 0 < self.retain_share < 1
-        found = [f"`retain_share` must be in (0, 1), found {self.retain_share}"] if wrong else []
-        return super().faults() + found
+        """Add a pairing that would leave the ascent without its weight."""
+        found = super().faults()
+        if self.pairing == "sequential":
+            found.append("`pairing` must bring both players together, found 'sequential'")
+        return found

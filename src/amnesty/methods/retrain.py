@@ -11,7 +11,7 @@ from torch import nn
 
 from amnesty.errors import ModelError
 from amnesty.methods.base import About, Method
-from amnesty.seeds import derive
+from amnesty.seeds import derive, seeded
 from amnesty.tasks import Classification, device_of
 from amnesty.training import Loop, Recipe, reinitialised
 
@@ -44,8 +44,7 @@ class Retrain(Method):
     def _new(self, loop: Loop) -> nn.Module:
         if self.fresh is None:
             return reinitialised(loop.model, loop.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(loop.seed, "initialisation"))
+        with seeded(derive(loop.seed, "initialisation"), torch.device("cpu")):
             model = self.fresh()
         shapes = [{n: tuple(p.shape) for n, p in m.named_parameters()} for m in (loop.model, model)]
         if shapes[0] != shapes[1]:

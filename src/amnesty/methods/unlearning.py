@@ -53,24 +53,30 @@ def unlearn(
     Args:
         task: model and data; checked in full before anything is trained.
         method: one of `amnesty.methods`, with its settings.
-        seed: of data order, labels and noise.
+        seed: of data order, labels and noise; the order of a ``DataLoader`` of yours is its own.
         device: where to train; by default where the model is.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast with float32 weights.
         workers: processes that read data sets that are not in memory.
         progress: ``True`` shows a bar; a function is called after every step instead.
 
     Raises:
-        InvalidInputError: ``method`` is not a method (a class instead of an instance, say), or the data or
-            the model cannot be used; see `amnesty.Classification.check`.
+        InvalidInputError: ``method`` is not a method (a class instead of an instance, say), the device is not there,
+            or the data or the model cannot be used; see `amnesty.Classification.check`.
         NonFiniteError: a loss or gradient became NaN or infinite; the error holds the last good model.
     """
     if not isinstance(method, Method):
         raise InvalidInputError(
             f"`method` must be an instance of a method, such as `amnesty.methods.MUNBa()`, found {method!r}."
         )
+    if not isinstance(task, Classification):
+        raise InvalidInputError(
+            "`task` must say what to forget and what to keep: `amnesty.Classification(model, forget=..., ...)`; "
+            f"found {type(task).__name__}."
+        )
+    away = _device(device)
     task.check()
     home = device_of(task.model)
-    away = home if device is None else torch.device(device)
+    away = away or home
     if progress is True:
         with progress_bar(type(method).__name__) as watch:
             return _run(task, method, seed, home, away, precision, workers, watch)
@@ -97,6 +103,16 @@ def _run(
     seconds = time.perf_counter() - start
     loop.model.zero_grad(set_to_none=True)
     return Outcome(loop.model.to(home).eval(), loop.history, seconds, method, seed)
+
+
+def _device(device: str | torch.device | None) -> torch.device | None:
+    if device is None:
+        return None
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise InvalidInputError(f"`device` {device!r} cannot be used here: {error}") from error
+    return torch.device(device)
 
 
 def _synchronise(device: torch.device) -> None:

@@ -3,9 +3,15 @@
 Knows files only: nothing of models, methods or data sets. The page needs the extra `report`.
 """
 
-from amnesty.reports.page import write_report
+from amnesty.reports.page import check_extra, write_report
 from amnesty.reports.read import read_scenarios
 from amnesty.reports.scenario import Scenario
 from amnesty.reports.tables import scores_table
 
-__all__ = ["Scenario", "read_scenarios", "scores_table", "write_report"]
+__all__ = [
+    "Scenario",
+    "check_extra",
+    "read_scenarios",
+    "scores_table",
+    "write_report",
+]

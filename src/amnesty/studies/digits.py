@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from amnesty.data import Classes, Examples, Fraction, Indices, load_digits, mislabel, read_column, split
+from amnesty.data import (
+    Classes,
+    Examples,
+    Fraction,
+    Indices,
+    content_hash,
+    load_digits,
+    mislabel,
+    read_column,
+    split,
+)
 from amnesty.errors import InvalidInputError
 from amnesty.evaluation import Scores, evaluate
 from amnesty.files import write_json, write_json_lines
@@ -31,6 +42,7 @@ FORGOTTEN_CLASS = "3"
 FEATURED = "munba"
 RECIPE = Recipe(lr=0.1, epochs=20, batch_size=64)
 POISON_SHARE = 0.1
+TEST = Fraction(0.25, derive(0, "test"))  # the same quarter for every seed, so that no seed tunes on another's test
 SHOWN = 18
 
 Tell = Callable[[str], None]
@@ -73,18 +85,18 @@ class Scenario:
 
 
 def scenario(name: Name, seed: int = 0, tuning: bool = False) -> Scenario:
-    """Return a scenario; the seed draws the unseen digits, the forget set and the wrong labels.
+    """Return a scenario; the seed draws the validation digits, the forget set and the wrong labels.
 
-    A quarter of the digits is held out for the scores, a tenth of the others is unseen data that methods may read
-    (validation), and the model is trained on the rest. With ``tuning`` that quarter is left out altogether, and a
-    fifth of the others takes its place: settings are chosen there.
+    One quarter of the digits, the same for every seed, is held out for the scores, a tenth of the others is unseen
+    data that methods may read (validation), and the model is trained on the rest. With ``tuning`` that quarter is
+    left out altogether, and a fifth of the others takes its place: settings are chosen there.
 
     Raises:
         InvalidInputError: ``name`` is unknown.
     """
     if name not in NAMES:
         raise InvalidInputError(f"`name` must be one of {', '.join(NAMES)}, found {name!r}.")
-    training, test = _two(load_digits(), Fraction(0.25, derive(seed, "test")))
+    training, test = _two(load_digits(), TEST)
     if tuning:
         training, test = _two(training, Fraction(0.2, derive(seed, "tuning")))
     training, validation = _two(training, Fraction(0.1, derive(seed, "validation")))
@@ -138,7 +150,6 @@ class Result:
     scenario: Scenario
     task: Classification
     scores: Mapping[str, Scores]
-    seconds: Mapping[str, float]
     outcomes: Mapping[str, Outcome]
     reference: nn.Module
 
@@ -163,9 +174,9 @@ def run_scenario(
     reference = outcomes["retrain"].model
     target = evaluate(task, reference, seed=seed)
     scores = {"original": evaluate(task, original, target, seed=seed)}
-    scores |= {name: evaluate(task, outcome.model, target, seed=seed) for name, outcome in outcomes.items()}
-    seconds = {name: outcome.seconds for name, outcome in outcomes.items()}
-    return Result(chosen, task, scores, seconds, outcomes, reference)
+    for name, outcome in outcomes.items():
+        scores[name] = evaluate(task, outcome.model, target, seconds=outcome.seconds, seed=seed)
+    return Result(chosen, task, scores, outcomes, reference)
 
 
 def run(out: Path, seed: int = 0, tell: Tell = print) -> list[Path]:
@@ -179,15 +190,15 @@ def run(out: Path, seed: int = 0, tell: Tell = print) -> list[Path]:
     """
     check_folder(out)
     original: nn.Module | None = None
-    folders = []
+    results = []
     with one_thread():
         for name in NAMES:
             chosen = scenario(name, seed)
             # The first two requests concern the same original; the poisoned model is one of its own.
-            result = run_scenario(chosen, SETTINGS[name], seed, original if name == "random" else None, tell)
-            original = result.task.model
-            folders.append(write(result, out, seed))
-    return folders
+            results.append(run_scenario(chosen, SETTINGS[name], seed, original if name == "random" else None, tell))
+            original = results[-1].task.model
+    # Written together, so that a run that is stopped leaves no mixture of two.
+    return [write(result, out, seed) for result in results]
 
 
 @contextmanager
@@ -205,10 +216,17 @@ def one_thread() -> Iterator[None]:
 
 
 def check_folder(out: Path) -> None:
-    """Raise `InvalidInputError` unless ``out`` can hold a demonstration without harm to anything else."""
+    """Raise `InvalidInputError` unless ``out`` can be written to and holds nothing but a demonstration; make it."""
     if out.exists() and not out.is_dir():
         raise InvalidInputError(f"`out` must be a folder, but {out} is a file.")
-    strange = sorted(p.name for p in out.iterdir() if p.name not in (*NAMES, "report.html")) if out.exists() else []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InvalidInputError(f"`out` must be a folder that can be written to: {error}") from error
+    known = (*NAMES, "report.html")
+    strange = sorted(p.name for p in out.iterdir() if p.name not in known and not p.name.startswith("."))
     if strange:
         raise InvalidInputError(f"`out` must be empty or an earlier demonstration, but {out} holds {strange[0]!r}.")
 
@@ -227,10 +245,6 @@ def _document(result: Result, seed: int) -> dict[str, Any]:
     task, chosen = result.task, result.scenario
     counts = {part: len(task.labels(part)) for part in ("forget", "retain", "holdout")}
     parameters = sum(p.numel() for p in task.model.parameters())
-    methods = {
-        name: dict(scores) | ({"seconds": result.seconds[name]} if name in result.seconds else {})
-        for name, scores in result.scores.items()
-    }
     return {
         "schema": 1,
         "scenario": {
@@ -239,15 +253,16 @@ def _document(result: Result, seed: int) -> dict[str, Any]:
             "order": NAMES.index(chosen.name),
             "asked": chosen.asked,
             "setting": f"A convolutional network of {parameters:,} parameters on scikit-learn's 8 x 8 digits, seed "
-            f"{seed}. MUNBa runs with the library's defaults; the settings of the other methods were searched on "
-            "digits of other seeds, never on the unseen digits reported here.",
+            f"{seed}. MUNBa runs with the library's defaults; the settings of the other methods were searched "
+            "without the unseen digits reported here (benchmarks/digits_search.py).",
             "counts": counts,
+            "content": {part: content_hash(task.parts[part]) for part in counts},
         },
         "seed": seed,
         "reference": "retrain",
         "device": "cpu",
         "versions": {"amnesty": version("amnesty"), "torch": torch.__version__, "python": platform.python_version()},
-        "methods": methods,
+        "methods": {name: dict(scores) for name, scores in result.scores.items()},
     }
 
 

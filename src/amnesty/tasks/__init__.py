@@ -2,7 +2,8 @@
 
 from amnesty.tasks.base import Loss, Role, Source, device_of, evaluating, to_device
 from amnesty.tasks.classification import Classification
-from amnesty.tasks.labelled import Predictions, cross_entropy
+from amnesty.tasks.inspection import inspect
+from amnesty.tasks.labelled import Predictions, count_classes, cross_entropy, unpack
 
 __all__ = [
     "Classification",
@@ -10,8 +11,11 @@ __all__ = [
     "Predictions",
     "Role",
     "Source",
+    "count_classes",
     "cross_entropy",
     "device_of",
     "evaluating",
+    "inspect",
     "to_device",
+    "unpack",
 ]

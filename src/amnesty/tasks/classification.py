@@ -13,9 +13,9 @@ from amnesty.data import Batches, class_names
 from amnesty.errors import InvalidInputError, ModelError
 from amnesty.seeds import generator, seeded
 from amnesty.tasks import forgetting
-from amnesty.tasks.base import Role, Source, device_of, evaluating
+from amnesty.tasks.base import Role, Source, device_of
 from amnesty.tasks.inspection import Inspection, inspect, refuse_duplicates
-from amnesty.tasks.labelled import Predictions, cross_entropy, logits, predict, unpack
+from amnesty.tasks.labelled import Predictions, count_classes, cross_entropy, predict, unpack
 from amnesty.tasks.margins import margins
 from amnesty.tasks.overlap import refuse_shared_indices
 
@@ -61,6 +61,11 @@ class Classification:
     ) -> None:
         if duplicates not in ("refuse", "keep"):
             raise InvalidInputError(f"`duplicates` must be 'refuse' or 'keep', found {duplicates!r}.")
+        if not isinstance(model, nn.Module):
+            raise InvalidInputError(f"`model` must be a `torch.nn.Module`, found {type(model).__name__}.")
+        for name, source in (("forget", forget), ("retain", retain)):
+            if source is None:
+                raise InvalidInputError(f"`{name}` must be a data set or a `DataLoader`, found None.")
         if not any(p.requires_grad for p in model.parameters()):
             raise ModelError("No parameter of `model` requires a gradient: there is nothing that could forget.")
         given = {
@@ -130,7 +135,8 @@ class Classification:
         unseen = {} if known is None else {c: _sorted(known.logits, torch.full_like(known.labels, c)) for c in gone}
         if not set(self.labels("forget").tolist()) <= set(gone):
             like = self._shifted() if shifted else self._validation()
-            unseen[forgetting.OTHERS] = _sorted(like.logits, like.labels)
+            ordinary = ~torch.isin(like.labels, torch.tensor(gone, dtype=torch.int64))
+            unseen[forgetting.OTHERS] = _sorted(like.logits[ordinary], like.labels[ordinary])
         return Role("forget", forgetting.unseen_like(unseen))
 
     def _validation(self) -> Predictions:
@@ -201,26 +207,17 @@ class Classification:
         if compared:
             refuse_duplicates(found["forget"], found["retain"])
         for part in found.values():
-            with seeded(0, device):
-                classes = self._probe(part, device)
+            classes = count_classes(self.model, part)
             part.check_labels(classes)
         self._inspections, self._classes = found, classes
 
-    def _probe(self, part: Inspection, device: torch.device) -> int:
-        inputs = part.probe.to(device)
-        try:
-            with evaluating(self.model):
-                output = logits(self.model(inputs))
-        except Exception as error:  # whatever a model may raise
-            raise ModelError(
-                f"The model cannot take a {part.part} batch of shape {list(inputs.shape)}, {inputs.dtype}: {error}"
-            ) from error
-        if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(inputs):
-            found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ModelError(f"The model must return logits of shape [{len(inputs)}, classes], found {found}.")
-        if output.shape[1] < 2:
-            raise ModelError("The model returns one logit; a model of two classes must return two.")
-        return output.shape[1]
+    def check_model(self, model: nn.Module) -> None:
+        """Raise `ModelError` unless ``model`` takes the task's inputs and tells the same classes apart."""
+        self.check()
+        for part in self._inspections.values():
+            found = count_classes(model, part)
+            if found != self._classes:
+                raise ModelError(f"The model tells {found} classes apart, the task's model {self._classes}.")
 
     # What a model says.
 

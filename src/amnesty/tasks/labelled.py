@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from amnesty.data import INPUT_KEYS, LABEL_KEYS, Batches, input_and_label
-from amnesty.errors import DataError
+from amnesty.errors import DataError, ModelError
 from amnesty.seeds import seeded
 from amnesty.tasks.base import Source, device_of, evaluating, to_device
+from amnesty.tasks.inspection import Inspection
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,36 @@ def predict(
     """Run ``model`` in evaluation mode, float32, over ``source`` in its order, ``change`` applied to its inputs."""
     device = device_of(model)
     outputs, labels = [], []
-    with evaluating(model), seeded(0, device):
+    with evaluating(model), seeded(0, device), torch.autocast(device.type, enabled=False):
         for batch in Batches(source, batch_size).iterate():
             inputs, label = unpack(batch)
             inputs = inputs if change is None else change(inputs)
             outputs.append(logits(model(inputs.to(device))).float().cpu())
             labels.append(label.cpu())
     return Predictions(torch.cat(outputs), torch.cat(labels))
+
+
+def count_classes(model: nn.Module, part: Inspection) -> int:
+    """Return the number of classes that ``model`` tells apart on the first examples of a part.
+
+    Raises:
+        ModelError: it cannot take them, or does not return logits of shape [B, C] with C of at least 2.
+    """
+    device = device_of(model)
+    inputs = part.probe.to(device)
+    try:
+        with evaluating(model), seeded(0, device), torch.autocast(device.type, enabled=False):
+            output = logits(model(inputs))
+    except Exception as error:  # whatever a model may raise
+        raise ModelError(
+            f"The model cannot take a {part.part} batch of shape {list(inputs.shape)}, {inputs.dtype}: {error}"
+        ) from error
+    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(inputs):
+        found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(f"The model must return logits of shape [{len(inputs)}, classes], found {found}.")
+    if output.shape[1] < 2:
+        raise ModelError("The model returns one logit; a model of two classes must return two.")
+    return output.shape[1]
 
 
 def cross_entropy(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ from amnesty.training.loop import PRECISIONS, Loop, MakeOptimizer
 from amnesty.training.masks import FrozenCoordinates, Masks
 from amnesty.training.progress import Record, Watch, progress_bar
 from amnesty.training.schedules import SCHEDULES, Schedule
+from amnesty.training.settings import faults
 
 __all__ = [
     "BATCH_NORM_POLICIES",
@@ -20,6 +21,7 @@ __all__ = [
     "Record",
     "Schedule",
     "Watch",
+    "faults",
     "progress_bar",
     "reinitialised",
     "train",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal, get_args
 
 from torch import Tensor, nn
@@ -24,24 +22,31 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 
 def set_modes(model: nn.Module, policy: BatchNormPolicy) -> None:
-    """Put the model into training mode, and its batch norms into the mode of ``policy``."""
+    """Put the model into training mode, and its batch norms into the mode of ``policy``.
+
+    A batch norm whose weights are all frozen stays in evaluation mode: it would not be frozen otherwise.
+    """
     model.train()
-    if policy == "eval":
-        for module in batch_norms(model):
+    for module in batch_norms(model):
+        own = list(module.parameters())
+        if policy == "eval" or (own and not any(p.requires_grad for p in own)):
             module.eval()
 
 
-@contextmanager
-def kept_statistics(modules: list[_BatchNorm]) -> Iterator[None]:
-    """Leave the running statistics alone during a forward pass that normalises by its own batch."""
-    tracked = [module for module in modules if module.training and module.track_running_stats]
-    for module in tracked:
-        module.track_running_stats = False  # in training mode this uses the batch and touches no buffer
-    try:
-        yield
-    finally:
-        for module in tracked:
-            module.track_running_stats = True
+class Statistics:
+    """Lets running statistics follow some batches and not others, all of them normalised by themselves.
+
+    Args:
+        model: in the modes in which it is trained; see `set_modes`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = [m for m in batch_norms(model) if m.training and m.track_running_stats]
+
+    def follow(self, wanted: bool) -> None:
+        """Say whether what is computed from now on, recomputed in a backward pass included, moves the statistics."""
+        for module in self._modules:
+            module.track_running_stats = wanted  # False, in training mode, uses the batch and touches no buffer
 
 
 class BufferGuard:

@@ -11,10 +11,11 @@ from torch import nn
 from amnesty.bargaining import Sum
 from amnesty.errors import InvalidInputError, ModelError
 from amnesty.seeds import derive, seeded
-from amnesty.tasks import Role, Source, cross_entropy, device_of
+from amnesty.tasks import Role, Source, count_classes, cross_entropy, device_of, inspect, unpack
 from amnesty.training.loop import Loop
 from amnesty.training.progress import Watch
 from amnesty.training.schedules import Schedule
+from amnesty.training.settings import faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Recipe:
         momentum: of SGD. weight_decay: L2 on all parameters. schedule: of the learning rate.
 
     Raises:
-        InvalidInputError: ``lr`` is not positive.
+        InvalidInputError: settings out of range, all of them named at once.
     """
 
     lr: float = 0.1
@@ -37,8 +38,9 @@ class Recipe:
     schedule: Schedule = "cosine"
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise InvalidInputError(f"`lr` must be positive, found {self.lr}.")
+        wrong = faults(self)
+        if wrong:
+            raise InvalidInputError(f"Recipe: {'; '.join(wrong)}.")
 
     def run(self, loop: Loop, role: Role) -> None:
         """Train ``loop.model`` in place on the part and loss of ``role``."""
@@ -59,20 +61,28 @@ def train(model: nn.Module, data: Source, recipe: Recipe, *, seed: int = 0, watc
     """Return a copy of ``model``, initialised afresh and trained on ``data`` by ``recipe``.
 
     Raises:
-        ModelError: a parameter cannot be initialised afresh; see `reinitialised`.
+        DataError: inputs that are not finite or of different shapes, or labels outside the model's classes.
+        ModelError: the model cannot take the data, or cannot be initialised afresh; see `reinitialised`.
     """
     fresh = reinitialised(model, seed)
-    with seeded(seed, device_of(fresh)):
+    device = device_of(fresh)
+    with seeded(seed, device):
+        found = inspect("training", data, unpack)
+        found.check_labels(count_classes(fresh, found))
+    with seeded(seed, device):
         recipe.run(Loop(fresh, {"train": data}, seed, watch=watch), Role("train", cross_entropy))
     return fresh.eval()
 
 
 def reinitialised(model: nn.Module, seed: int) -> nn.Module:
-    """Return a copy whose every parameter and buffer is as new, by its module's own ``reset_parameters``.
+    """Return a copy whose every parameter is as new, by its module's own ``reset_parameters``.
+
+    Those of batch norm reset its running statistics too. Buffers of modules without that method, such as the
+    constants of a normalisation, are kept.
 
     Raises:
-        ModelError: a module holds parameters of its own but no ``reset_parameters``; give a function that
-            makes a new model instead.
+        ModelError: a module holds parameters of its own but no ``reset_parameters``, or some parameters are
+            frozen, so that nobody can tell whether they are to be new. Give a function that makes a new model.
     """
     fresh = copy.deepcopy(model)
     stuck = [
@@ -85,10 +95,17 @@ def reinitialised(model: nn.Module, seed: int) -> nn.Module:
             f"Cannot initialise {', '.join(stuck[:5])} afresh: no `reset_parameters`. Add that method, or pass "
             "`Retrain(fresh=...)` a function that makes a new model."
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "initialisation"))
+    frozen = [name for name, p in fresh.named_parameters() if not p.requires_grad]
+    if frozen:
+        raise ModelError(
+            f"{len(frozen)} parameters are frozen, such as {frozen[0]!r}: is training to start from their values or "
+            "from new ones? Pass `Retrain(fresh=...)` a function that makes the model to train."
+        )
+    home = device_of(fresh)
+    with seeded(derive(seed, "initialisation"), torch.device("cpu")):
+        fresh.cpu()  # so that a seed gives the same weights wherever the model lives
         for module in fresh.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
-    return fresh
+    return fresh.to(home)

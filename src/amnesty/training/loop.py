@@ -19,8 +19,7 @@ from amnesty.training.batchnorm import (
     BATCH_NORM_POLICIES,
     BatchNormPolicy,
     BufferGuard,
-    batch_norms,
-    kept_statistics,
+    Statistics,
     set_modes,
 )
 from amnesty.training.masks import FrozenCoordinates, Masks
@@ -99,8 +98,9 @@ class Loop:
         Raises:
             InvalidInputError: a setting is unknown or out of range, or a player needs a part of the data
                 that was not given.
-            NonFiniteError: a loss or gradient is not finite. The weights have not moved; the error holds
-                the model as the last good step left it.
+            NonFiniteError: a loss, a gradient or a rule's weight is not finite: nothing has moved since the
+                step before, and the error holds the model as that step left it. Or a weight of the model is
+                not finite: found after the last step, or where a loss is not finite for that reason.
         """
         self._check(players, epochs, schedule, batch_norm)
         sizes = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(players, batch_size)
@@ -108,43 +108,28 @@ class Loop:
             name: Batches(self.parts[role.part], sizes[name], self.seed, name, self.workers)
             for name, role in players.items()
         }
-        named = dict(self.model.named_parameters())
-        masks = masks or {}
-        frozen = FrozenCoordinates(self.model, masks)
-        pick = [masks.get(name) for name in named]
-        bargains = {
-            alone_now: Bargain(named.values(), chosen, retaining=retaining, masks=pick, seed=self.seed)
-            for alone_now, chosen in ((False, rule), (True, alone or Sum()))
-        }
-        moving = [p for p in named.values() if p.requires_grad]
         each = steps(streams, pairing)
         epochs = max(epochs, -(-at_least // each))
-        total = epochs * each
-        stepper = optimizer(moving, total)
-        rates = scheduler(stepper, schedule, total)
-        labels = {name: generator(self.seed, "labels", name) for name in players}
-        guard, first = BufferGuard(self.model), len(self.history)
-        set_modes(self.model, batch_norm)
+        stepper = _Stepper(self, players, rule, alone or Sum(), retaining, masks or {}, max_norm)
+        stepper.start(optimizer, schedule, epochs * each, batch_norm)
+        total = len(self.history) + epochs * each
         for epoch in range(1, epochs + 1):
             for batches in pair(streams, pairing, epoch):
-                guard.remember()
-                closures = {
-                    name: self._closure(players[name], batches[name], labels[name], batch_norm, name in retaining)
-                    for name in players
-                    if name in batches
-                }
-                bargain = bargains[len(batches) == 1 < len(players)]
-                agreement = bargain.backward(**closures)
-                record = self._record(agreement, epoch, float(rates.get_last_lr()[0]), guard, stepper)
-                if max_norm is not None:
-                    torch.nn.utils.clip_grad_norm_(moving, max_norm)
-                stepper.step()
-                frozen.after_step(stepper)
-                stepper.zero_grad(set_to_none=True)
-                rates.step()
-                self.history.append(record)
+                self.history.append(stepper.step(batches, epoch))
                 if self.watch is not None:
-                    self.watch(record, first + total)
+                    self.watch(self.history[-1], total)
+        self.check_weights()
+
+    def check_weights(self) -> None:
+        """Raise `NonFiniteError` if a weight of the model is not finite."""
+        broken = [name for name, p in self.model.named_parameters() if not p.isfinite().all()]
+        if broken:
+            step = len(self.history)
+            raise NonFiniteError(
+                f"Weights of {broken[0]!r} are not finite after step {step}. A smaller `lr` usually helps.",
+                step,
+                self.model,
+            )
 
     def _check(self, players: Mapping[str, Role], epochs: int, schedule: str, batch_norm: str) -> None:
         faults = []
@@ -162,33 +147,86 @@ class Loop:
         if faults:
             raise InvalidInputError(f"{'; '.join(faults)}.")
 
-    def _closure(
-        self, role: Role, batch: Any, labels: torch.Generator, policy: BatchNormPolicy, retains: bool
-    ) -> Callable[[], Tensor]:
-        device = device_of(self.model)
-        keep = batch_norms(self.model) if policy == "retain_stats" and not retains else []
+
+class _Stepper:
+    """What one call of `Loop.run` keeps from step to step."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        players: Mapping[str, Role],
+        rule: Rule,
+        alone: Rule,
+        retaining: tuple[str, ...],
+        masks: Masks,
+        max_norm: float | None,
+    ) -> None:
+        named = dict(loop.model.named_parameters())
+        pick = [masks.get(name) for name in named]
+        self.loop, self.players, self.retaining, self.max_norm = loop, players, retaining, max_norm
+        self.moving = [p for p in named.values() if p.requires_grad]
+        self.frozen = FrozenCoordinates(loop.model, masks)
+        self.together, self.alone = (
+            Bargain(named.values(), chosen, retaining=retaining, masks=pick, seed=loop.seed)
+            for chosen in (rule, alone)
+        )
+        self.labels = {name: generator(loop.seed, "labels", name) for name in players}
+
+    def start(self, optimizer: MakeOptimizer, schedule: Schedule, total: int, policy: BatchNormPolicy) -> None:
+        """Make the optimiser and put the model into its modes."""
+        self.optimizer = optimizer(self.moving, total)
+        self.rates = scheduler(self.optimizer, schedule, total)
+        set_modes(self.loop.model, policy)
+        self.guard = BufferGuard(self.loop.model)
+        self.statistics = Statistics(self.loop.model)
+        self.followed = self.retaining if policy == "retain_stats" else tuple(self.players)
+
+    def step(self, batches: Mapping[str, Any], epoch: int) -> Record:
+        """Bargain over one set of batches, move the weights and return the record."""
+        self.guard.remember()
+        lone = len(batches) == 1 and len(self.players) > 1
+        closures = {name: self._closure(name, batches[name]) for name in self.players if name in batches}
+        try:
+            with torch.autocast(device_of(self.loop.model).type, enabled=False):  # the caller's, in backward passes
+                agreement = (self.alone if lone else self.together).backward(**closures)
+        finally:
+            self.statistics.follow(True)
+        record = self._record(agreement, epoch)
+        if self.max_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.moving, self.max_norm)
+        self.optimizer.step()
+        self.frozen.after_step(self.optimizer)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.rates.step()
+        return record
+
+    def _closure(self, name: str, batch: Any) -> Callable[[], Tensor]:
+        model, role, device = self.loop.model, self.players[name], device_of(self.loop.model)
 
         def loss() -> Tensor:
-            half = self.precision == "bfloat16"
-            with kept_statistics(keep), torch.autocast(device.type, torch.bfloat16, enabled=half):
-                return role.loss(self.model, to_device(batch, device), labels)
+            half = self.loop.precision == "bfloat16"
+            # Until the next player's turn, so that activation checkpoints recompute alike.
+            self.statistics.follow(name in self.followed)
+            # No cache: inside an autocast of the caller's it would outlive the step that moves the weights.
+            with torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+                return role.loss(model, to_device(batch, device), self.labels[name])
 
         return loss
 
-    def _record(
-        self, agreement: Agreement, epoch: int, rate: float, guard: BufferGuard, optimizer: Optimizer
-    ) -> Record:
-        step = len(self.history) + 1
+    def _record(self, agreement: Agreement, epoch: int) -> Record:
+        step = len(self.loop.history) + 1
         try:
             agreement.check_finite()
         except NonFiniteError as error:
-            guard.restore()
-            optimizer.zero_grad(set_to_none=True)
+            self.guard.restore()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.loop.check_weights()
             raise NonFiniteError(
                 f"Step {step} (epoch {epoch}): {error} The weights have not moved since step {step - 1}, the last "
                 "good one; they are in this error's `model`. A smaller `lr`, or a `cap` where the loss is unbounded, "
                 "usually helps.",
                 step,
-                self.model,
+                self.loop.model,
             ) from error
+        rate = float(self.rates.get_last_lr()[0])
         return {"step": step, "epoch": epoch, "lr": rate, **agreement.numbers()}

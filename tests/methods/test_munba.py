@@ -1,0 +1,218 @@
+import copy
+import functools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Subset
+
+import amnesty
+from amnesty.bargaining import Nash, Sum
+from amnesty.data import Classes, Examples, split
+from amnesty.errors import InvalidInputError
+from amnesty.methods import MUNBa
+from amnesty.seeds import generator
+from amnesty.training import Recipe
+from tests import tiny
+from tests.methods.by_hand import (
+    SETTINGS,
+    assert_same_weights,
+    batches_that_moved_statistics,
+    by_hand,
+    entropy,
+    slope,
+    unit,
+)
+
+WISHES = {
+    "unseen": lambda task: task.unseen_like(),
+    "shifted": lambda task: task.unseen_like(shifted=True),
+    "relabel": lambda task: task.relabelled(exclude_true=True),
+    "relabel_any": lambda task: task.relabelled(exclude_true=False),
+}
+
+
+@functools.cache
+def memorised() -> nn.Module:
+    """A model that knows its training examples by heart, so that there is something to forget."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 4))
+    return amnesty.train(model, images(120, 0), Recipe(epochs=20, batch_size=32, weight_decay=0.0))
+
+
+def images(count: int, seed: int) -> Examples:
+    """Four classes of images that are large enough to be shifted."""
+    random, labels = torch.Generator().manual_seed(seed), torch.arange(count) % 4
+    centres = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(99))
+    return Examples(centres[labels] + torch.randn(count, 1, 8, 8, generator=random), labels)
+
+
+def task(validation: bool = True, whole: bool = False) -> amnesty.Classification:
+    """A tenth is forgotten, or the ``whole`` last class."""
+    data = images(120, 0)
+    parts = split(data, Classes([3]) if whole else amnesty.data.Fraction(0.1, seed=1)).parts(data)
+    seen = {"forget": parts["forget"], "retain": parts["retain"]}
+    return amnesty.Classification(
+        copy.deepcopy(memorised()), **seen, **({"validation": images(40, 5)} if validation else {})
+    )
+
+
+def result(asked: amnesty.Classification, method: MUNBa) -> dict[str, torch.Tensor]:
+    return tiny.weights(amnesty.unlearn(asked, method).model)
+
+
+class TestTheStep:
+    @pytest.mark.parametrize("wish", WISHES)
+    def test_has_length_one_along_the_sum_of_the_unit_gradients(self, wish):
+        asked = task()
+        method = MUNBa(wish=wish, batch_size=20, forget_batch_size=5, at_least=0, **SETTINGS)
+        outcome = amnesty.unlearn(asked, method, seed=3)
+        role, random = WISHES[wish](asked), generator(3, "labels", "forget")
+
+        def direction(model, batches):
+            forget = unit(slope(model, role.loss(model, batches["forget"], random)))
+            retain = unit(slope(model, entropy(model, batches["retain"])))
+            return unit([f + r for f, r in zip(forget, retain, strict=True)])
+
+        sizes = {"forget": 5, "retain": 20}
+        expected = by_hand(asked, direction, sizes, pairing="cycle_forget", seed=3, **SETTINGS)
+        assert_same_weights(outcome.model, expected)
+
+    def test_helps_both_players_alike(self):
+        for record in amnesty.unlearn(task(), MUNBa(at_least=8)).history:
+            share = 1 / math.sqrt(2 * (1 + record["cosine"]))
+            assert record["forget_weight"] * record["forget_norm"] == pytest.approx(share)
+            assert record["retain_weight"] * record["retain_norm"] == pytest.approx(share)
+            assert record["length"] == pytest.approx(1)
+
+    def test_may_fade_where_the_players_disagree(self):
+        for record in amnesty.unlearn(task(), MUNBa(rule=Nash(length="fading"), at_least=8)).history:
+            assert record["forget_weight"] * record["forget_norm"] == pytest.approx(1)
+            assert record["retain_weight"] * record["retain_norm"] == pytest.approx(1)
+            assert record["length"] == pytest.approx(math.sqrt(2 * (1 + record["cosine"])))
+
+    def test_is_that_of_the_rule_given(self):
+        summed = amnesty.unlearn(task(), MUNBa(rule=Sum((0.25, 4.0)), at_least=0)).history
+        assert {(record["forget_weight"], record["retain_weight"]) for record in summed} == {(0.25, 4.0)}
+        bargained = amnesty.unlearn(task(), MUNBa(rule=Nash(power=(1.0, 3.0), length="nash"), at_least=0)).history
+        assert all(record["length"] == pytest.approx(2) for record in bargained)
+
+    def test_is_plain_where_the_retain_set_goes_on_alone(self):
+        method = MUNBa(pairing="retain_tail", batch_size=9, forget_batch_size=6, epochs=1, at_least=0)
+        history = amnesty.unlearn(task(), method).history
+        assert ["forget_loss" in record for record in history] == 2 * [True] + 10 * [False]
+        assert all(record["retain_weight"] == 1 for record in history[2:])
+
+
+class TestTheWish:
+    @pytest.mark.parametrize(
+        ("validation", "whole", "means"),
+        [(True, False, "unseen"), (False, False, "relabel"), (False, True, "unseen")],
+    )
+    def test_by_default_depends_on_what_is_known(self, validation, whole, means):
+        asked = task(validation, whole)
+        assert tiny.same(result(asked, MUNBa(at_least=8)), result(asked, MUNBa(at_least=8, wish=means)))
+        other = {"unseen": "relabel", "relabel": "relabel_any"}[means]
+        assert not tiny.same(result(asked, MUNBa(at_least=8)), result(asked, MUNBa(at_least=8, wish=other)))
+
+    def test_to_look_unseen_needs_to_know_what_that_is(self):
+        with pytest.raises(InvalidInputError, match="validation"):
+            amnesty.unlearn(task(validation=False), MUNBa(wish="unseen"))
+
+    def test_is_one_of_a_few(self):
+        with pytest.raises(InvalidInputError, match="`wish` must be one of auto, .*found 'oblivion'"):
+            MUNBa(wish="oblivion")
+
+
+class TestTheDistance:
+    def test_is_a_share_of_the_weights_over_the_whole_run(self):
+        asked = task()
+        norm = math.sqrt(sum(p.square().sum().item() for p in asked.model.parameters()))
+        history = amnesty.unlearn(asked, MUNBa(reach=0.3, schedule="constant", batch_size=20, at_least=17)).history
+        assert len(history) == 18  # whole passes
+        assert all(record["lr"] == pytest.approx(0.3 * norm / 18) for record in history)
+
+    def test_counts_only_weights_that_may_move(self):
+        asked = task()
+        asked.model[1].requires_grad_(False)
+        norm = math.sqrt(sum(p.square().sum().item() for p in asked.model[3].parameters()))
+        history = amnesty.unlearn(asked, MUNBa(reach=0.3, at_least=0)).history
+        assert history[0]["lr"] == pytest.approx(0.3 * norm / len(history))
+
+    def test_grows_with_the_weights(self):
+        small, large = task(), task()
+        with torch.no_grad():
+            for p in large.model.parameters():
+                p.mul_(2.0)
+        rates = [amnesty.unlearn(asked, MUNBa(at_least=0)).history[0]["lr"] for asked in (small, large)]
+        assert rates[1] == pytest.approx(2 * rates[0])
+
+    def test_yields_to_a_learning_rate(self):
+        assert amnesty.unlearn(task(), MUNBa(lr=0.02, at_least=0)).history[0]["lr"] == 0.02
+
+    @pytest.mark.parametrize(("given", "last"), [({}, 0.25), ({"schedule": "constant"}, 1.0)])
+    def test_is_covered_by_steps_that_follow_the_schedule(self, given, last):
+        history = amnesty.unlearn(task(), MUNBa(epochs=1, batch_size=27, at_least=0, **given)).history
+        assert len(history) == 4 and history[-1]["lr"] == pytest.approx(last * history[0]["lr"])
+
+
+class TestTheSteps:
+    @pytest.mark.parametrize(
+        ("epochs", "at_least", "passes"), [(2, 0, 2), (2, 6, 2), (2, 12, 2), (2, 13, 3), (1, 40, 7), (3, 1, 3)]
+    )
+    def test_are_whole_passes_and_enough(self, epochs, at_least, passes):
+        history = amnesty.unlearn(task(), MUNBa(epochs=epochs, at_least=at_least, batch_size=20)).history
+        assert len(history) == 6 * passes and history[-1]["epoch"] == passes
+
+    def test_are_more_than_the_passes_by_default_where_there_is_little_data(self):
+        method = MUNBa()
+        steps = len(amnesty.unlearn(task(), method).history)
+        assert method.epochs * 2 < method.at_least <= steps < method.at_least + 2
+
+
+@pytest.mark.parametrize(("given", "moved"), [({}, 4), ({"batch_norm": "train"}, 8), ({"batch_norm": "eval"}, 0)])
+def test_batch_norm_follows_its_policy(given, moved):
+    outcome = amnesty.unlearn(tiny.task(), MUNBa(epochs=1, at_least=0, batch_size=27, **given))
+    assert batches_that_moved_statistics(outcome) == moved
+
+
+class TestPaper:
+    def test_bargains_while_forget_batches_last_and_goes_on_plainly(self):
+        data = tiny.blobs(600)
+        parts = split(data, amnesty.data.Fraction(0.1, seed=1)).parts(data)
+        asked = amnesty.Classification(tiny.conv_net(), forget=parts["forget"], retain=parts["retain"])
+        outcome = amnesty.unlearn(asked, MUNBa.paper())
+        both = [record for record in outcome.history if "forget_loss" in record]
+        assert [r["epoch"] for r in outcome.history] == [epoch for epoch in range(1, 11) for _ in range(3)]
+        assert [r["step"] for r in both] == list(range(1, 31, 3))
+        assert all(r["length"] == pytest.approx(1) for r in both)
+        assert all(r["retain_weight"] == 1 for r in outcome.history if "forget_loss" not in r)
+        assert {r["lr"] for r in outcome.history} == {0.01}
+        assert batches_that_moved_statistics(outcome) == 40  # of both players
+
+    def test_is_the_published_algorithm(self):
+        asked = tiny.task(tiny.mlp(), count=600)
+        outcome = amnesty.unlearn(asked, MUNBa.paper(), seed=3)
+        role, random = asked.relabelled(exclude_true=False), generator(3, "labels", "forget")
+
+        def direction(model, batches):
+            retain = slope(model, entropy(model, batches["retain"]))
+            if "forget" not in batches:
+                return retain
+            forget = slope(model, role.loss(model, batches["forget"], random))
+            return unit([f + r for f, r in zip(unit(forget), unit(retain), strict=True)])
+
+        published = {"lr": 0.01, "epochs": 10, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "constant"}
+        sizes = {"forget": 256, "retain": 256}
+        expected = by_hand(asked, direction, sizes, pairing="retain_tail", seed=3, **published)
+        assert_same_weights(outcome.model, expected)
+
+    def test_does_not_read_a_validation_part(self):
+        with_it, without = task(), task(validation=False)
+        assert isinstance(with_it.parts["forget"], Subset)
+        assert tiny.same(result(with_it, MUNBa.paper()), result(without, MUNBa.paper()))
+
+
+def test_players_that_never_meet_cannot_bargain():
+    with pytest.raises(InvalidInputError, match="`pairing` must bring both players together"):
+        MUNBa(pairing="sequential")

@@ -1,0 +1,114 @@
+"""The one door: what it refuses, and what it leaves as it was."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+import amnesty
+from amnesty.errors import DataError, InvalidInputError, NonFiniteError
+from amnesty.methods import METHODS, FineTune, MUNBa, Retrain
+from amnesty.training import Recipe
+from tests import tiny
+
+
+class Augmented(Dataset):
+    """Adds noise as many data sets do: from the global generators of NumPy and the standard library."""
+
+    def __init__(self, data) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, i):
+        image, label = self.data[i]
+        return image + 0.1 * torch.from_numpy(np.random.randn(1, 6, 6)).float() + random.random(), label
+
+
+def augmented() -> amnesty.Classification:
+    task = tiny.task()
+    parts = {part: Augmented(task.parts[part]) for part in ("forget", "retain")}
+    return amnesty.Classification(tiny.conv_net(), **parts, duplicates="keep")
+
+
+class TestAugmentations:
+    def test_of_any_library_follow_the_seed(self):
+        random.seed(1), np.random.seed(1)
+        first = amnesty.unlearn(augmented(), FineTune(epochs=1), seed=0)
+        random.seed(2), np.random.seed(2)
+        second = amnesty.unlearn(augmented(), FineTune(epochs=1), seed=0)
+        assert tiny.same(tiny.weights(first.model), tiny.weights(second.model))
+
+    def test_leave_the_callers_generators(self):
+        task = augmented()
+        kept = random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
+        outcome = amnesty.unlearn(task, FineTune(epochs=1), seed=0)
+        amnesty.evaluate(task, outcome.model)
+        assert (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()) == kept
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("task", [tiny.mlp(), None, {"forget": []}])
+    def test_of_what_is_no_task(self, task):
+        says = f"`task` must say what to forget and what to keep: .*found {type(task).__name__}"
+        with pytest.raises(InvalidInputError, match=says):
+            amnesty.unlearn(task, FineTune())
+
+    @pytest.mark.parametrize("method", [MUNBa, "munba", None, METHODS])
+    def test_of_what_is_no_method(self, method):
+        with pytest.raises(InvalidInputError, match="`method` must be an instance of a method"):
+            amnesty.unlearn(tiny.task(), method)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    @pytest.mark.parametrize("device", ["cuda", "cuda:0", torch.device("cuda")])
+    def test_of_a_device_that_is_not_there(self, device):
+        with pytest.raises(InvalidInputError, match="`device` .*cuda.* cannot be used here"):
+            amnesty.unlearn(tiny.task(), FineTune(), device=device)
+
+    @pytest.mark.parametrize("device", ["gpu", "cpu:x", 3.5])
+    def test_of_a_device_that_does_not_exist(self, device):
+        with pytest.raises(InvalidInputError, match="`device`"):
+            amnesty.unlearn(tiny.task(), FineTune(), device=device)
+
+    def test_of_a_loader_that_leaves_examples_out(self):
+        data = tiny.blobs()
+        with pytest.raises(DataError, match="loader of the retain set has `drop_last=True`"):
+            amnesty.Classification(
+                tiny.mlp(), forget=tiny.blobs(9, seed=3), retain=DataLoader(data, 32, drop_last=True)
+            )
+
+
+class TestTheOutcome:
+    def test_remembers_how_it_came_about(self):
+        method = FineTune(epochs=1)
+        outcome = amnesty.unlearn(tiny.task(), method, seed=7)
+        assert outcome.method is method and outcome.seed == 7
+        assert isinstance(outcome.model, nn.Module) and not outcome.model.training
+
+    @pytest.mark.parametrize("name", METHODS)
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_does_not_depend_on_a_callers_autocast(self, name, precision):
+        task = tiny.task()
+        method = Retrain(recipe=Recipe(epochs=2)) if name == "retrain" else METHODS[name](epochs=2, batch_size=32)
+        expected = tiny.weights(amnesty.unlearn(task, method, precision=precision).model)
+        for enabled in (True, False):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                found = tiny.weights(amnesty.unlearn(task, method, precision=precision).model)
+            assert tiny.same(found, expected)
+
+    def test_a_failure_holds_the_last_good_model_and_leaves_the_callers(self):
+        task = tiny.task(tiny.mlp())
+        before = tiny.weights(task.model)
+        answers = iter([1.0, 1.0, torch.nan])
+        method = MUNBa(rule=lambda gramian: torch.full((2,), next(answers), dtype=torch.float64), batch_size=32)
+        steps = []
+        with pytest.raises(NonFiniteError, match=r"Step 3 \(epoch 1\): the rule gives player 'forget'") as error:
+            amnesty.unlearn(task, method, progress=lambda record, total: steps.append(record))
+        assert error.value.model is not task.model and error.value.step == 3 == len(steps) + 1
+        good = tiny.weights(error.value.model)
+        assert not tiny.same(good, before) and all(value.isfinite().all() for value in good.values())
+        assert tiny.same(tiny.weights(task.model), before)
