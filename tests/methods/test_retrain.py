@@ -54,8 +54,9 @@ class TestFresh:
         def fresh() -> nn.Module:
             return nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.Tanh(), nn.Linear(16, 3))
 
+        # So slow that only the first weights can tell the seeds apart, not the order of the data.
         method = Retrain(recipe=Recipe(lr=1e-30, weight_decay=0.0, epochs=1), fresh=fresh)
-        task = tiny.task(tiny.mlp())  # so slow that only the first weights tell seeds apart
+        task = tiny.task(tiny.mlp())
         first, second, other = (tiny.weights(amnesty.unlearn(task, method, seed=s).model) for s in (0, 0, 1))
         assert tiny.same(first, second) and not tiny.same(first, other)
 
