@@ -1,6 +1,7 @@
 """Players, the Gram matrix of their gradients, rules of combination, and the bargain itself."""
 
-from amnesty.bargaining.bargain import Agreement, Bargain, Player
+from amnesty.bargaining.agreement import Agreement
+from amnesty.bargaining.bargain import Bargain, Player
 from amnesty.bargaining.gramian import Gradient, gramian
 from amnesty.bargaining.nash import Nash
 from amnesty.bargaining.published import PublishedNash
