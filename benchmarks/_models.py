@@ -1,15 +1,19 @@
 """A network to measure on."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+Activation = Callable[[], nn.Module]
 
 
 class Block(nn.Module):
     """Two 3x3 convolutions beside a shortcut."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, activation: Activation) -> None:
         super().__init__()
+        self.activation = activation()
         self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.first_norm = nn.BatchNorm2d(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
@@ -19,8 +23,8 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.first_norm(self.first(x)))
-        return F.relu(self.second_norm(self.second(y)) + self.shortcut(x))
+        y = self.activation(self.first_norm(self.first(x)))
+        return self.activation(self.second_norm(self.second(y)) + self.shortcut(x))  # type: ignore[no-any-return]
 
 
 class Normalise(nn.Module):
@@ -39,17 +43,22 @@ class ResNet(nn.Sequential):
     """A residual network of three stages for 32 x 32 pixels, with batch norm; 0.7 million parameters by default."""
 
     def __init__(
-        self, widths: tuple[int, int, int] = (32, 64, 128), blocks: int = 2, stem_stride: int = 1, classes: int = 10
+        self,
+        widths: tuple[int, int, int] = (32, 64, 128),
+        blocks: int = 2,
+        stem_stride: int = 1,
+        classes: int = 10,
+        activation: Activation = nn.ReLU,
     ) -> None:
         layers: list[nn.Module] = [
             Normalise(),
             nn.Conv2d(3, widths[0], 3, stem_stride, padding=1, bias=False),
             nn.BatchNorm2d(widths[0]),
-            nn.ReLU(),
+            activation(),
         ]
         inputs = widths[0]
         for outputs, stride in zip(widths, (1, 2, 2), strict=True):
             for k in range(blocks):
-                layers.append(Block(inputs, outputs, stride if k == 0 else 1))
+                layers.append(Block(inputs, outputs, stride if k == 0 else 1, activation))
                 inputs = outputs
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))

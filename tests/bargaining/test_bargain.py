@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from typing import ClassVar
 
 import pytest
 import torch
@@ -255,6 +256,63 @@ class TestWhatMoves:
         assert problem.parameters[2].grad.any()
 
 
+class TestAbsentPlayers:
+    """A player without a batch in this step is ``None``."""
+
+    RULES: ClassVar = {
+        "sum": Sum((0.1, 0.2, 1.0)),
+        "nash": Nash((1.0, 2.0, 3.0)),
+        "weighting": Weighting(lambda K: 1 / K.diagonal()),
+        "own": lambda K: torch.tensor([1.0, 2.0, 3.0]),
+    }
+
+    @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+    @pytest.mark.parametrize("absent", [{"cats"}, {"dogs"}, {"retain"}, {"cats", "retain"}])
+    def test_abstain(self, device, dtype, rule, absent):
+        problem = Problem(linear(), (6,), device, dtype, players=("cats", "dogs", "retain"))
+        players, gradients = problem.players(), problem.gradients()
+        jacobian = torch.stack(
+            [
+                torch.cat([g.flatten() for g in gradient]) * (name not in absent)
+                for name, gradient in zip(players, gradients, strict=True)
+            ]
+        )
+        weights = rule(jacobian @ jacobian.T).double()
+        present = [name not in absent for name in players]
+        agreement = Bargain(problem.model, rule).backward(**players | dict.fromkeys(absent))
+        assert agreement.players == tuple(name for name in players if name not in absent)
+        assert_close(agreement.weights, weights[present], rtol=1e-4, atol=1e-6)
+        assert agreement.gramian.shape == (sum(present),) * 2
+        assert_close(agreement.gramian, (jacobian @ jacobian.T)[present][:, present], rtol=1e-4, atol=1e-7)
+        assert len(agreement.losses) == sum(present)
+        assert agreement.numbers().keys() >= {f"{name}_weight" for name in agreement.players}
+        assert_update(problem.parameters, (weights @ jacobian).split([p.numel() for p in problem.parameters]))
+
+    def test_the_retaining_player_moves_alone_all_the_same(self):
+        x = torch.ones(4, requires_grad=True)
+        agreement = Bargain([x]).backward(cats=(3 * x).sum, dogs=None, retain=(-2 * x).sum)
+        assert agreement.stationary
+        assert agreement.weights.tolist() == pytest.approx([0.0, 0.25])
+        assert_close(x.grad, torch.full((4,), -0.5))
+
+    def test_nobody_is_there(self, problem):
+        with pytest.raises(InvalidInputError, match="at least one player.*All of forget, retain are `None`"):
+            Bargain(problem.model).backward(forget=None, retain=None)
+
+    def test_graphs_are_looked_into_when_a_player_first_comes(self, problem):
+        *body, head = problem.model
+        x, y = problem.batches["retain"]
+
+        def loss():
+            hidden = checkpoint(nn.Sequential(*body), x.clone().requires_grad_(), use_reentrant=True)
+            return cross_entropy(head(hidden), y)
+
+        bargain = Bargain(problem.model)
+        bargain.backward(forget=lambda: problem.loss("forget"), retain=None)
+        with pytest.raises(LossError, match="use_reentrant=False"):
+            bargain.backward(forget=lambda: problem.loss("forget"), retain=loss)
+
+
 class TestPrecisionAndLayout:
     @pytest.mark.parametrize("n", [2, 3])
     def test_channels_last(self, n, device, dtype):
@@ -454,7 +512,7 @@ class TestFaults:
             (lambda x: x.sum(), InvalidInputError, "'bad' must be a function .* found Tensor"),
             (lambda x: [], InvalidInputError, "non-empty list of them, found list"),
             (lambda x: [x.sum()], InvalidInputError, "must be a function"),
-            (lambda x: None, InvalidInputError, "found NoneType"),
+            (lambda x: 3, InvalidInputError, "found int"),
         ],
     )
     @pytest.mark.parametrize("first", [True, False])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,15 +13,29 @@ from amnesty.errors import NonFiniteError
 
 
 @dataclass(frozen=True)
+class Curvature:
+    """The Hessian term ``s H v`` in the gradient ``d`` of a lookahead player; see `Lookahead`.
+
+    Attributes:
+        share: ``|s H v| / |d|``, scalar; near or above 1, the step ``s`` is too long for the curvature.
+        error: estimated relative error of ``H v`` by finite differences, scalar; ``None`` where none was taken.
+    """
+
+    share: Tensor
+    error: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Agreement:
     """What the players agreed on in one step. All tensors stay on the device until they are read.
 
     Attributes:
-        players: names, in the order of every axis below.
-        losses: each player's loss, shape [n], float64.
+        players: names, in the order of every axis below; without those that were absent in this step.
+        losses: each player's loss, shape [n], float64; that of a lookahead player at the shifted weights.
         gramian: inner products of the gradients, shape [n, n], float64.
         weights: the update is ``sum_i weights[i] * g_i``, shape [n], float64.
         stationary: scalar bool; no direction helped everybody, so the rule's ``when_stationary`` applied.
+        curvature: name -> `Curvature`, for the lookahead players that had a Hessian term.
     """
 
     players: tuple[str, ...]
@@ -28,6 +43,7 @@ class Agreement:
     gramian: Tensor
     weights: Tensor
     stationary: Tensor
+    curvature: Mapping[str, Curvature] = field(default_factory=dict)
 
     @property
     def cosines(self) -> Tensor:
@@ -48,7 +64,8 @@ class Agreement:
         """Wait for the device and return plain numbers.
 
         Per player ``<name>_loss``, ``<name>_norm`` (length of its gradient) and ``<name>_weight``; with two
-        players their ``cosine``; the ``length`` of the update; and ``stationary``.
+        players their ``cosine``; the ``length`` of the update; ``stationary``; and per lookahead player with a
+        Hessian term ``<name>_hessian_share`` and, where it was estimated, ``<name>_hessian_error``.
         """
         found: dict[str, float | bool] = {}
         columns = (self.losses, self.norms, self.weights)
@@ -56,7 +73,12 @@ class Agreement:
             found |= {f"{name}_loss": loss, f"{name}_norm": norm, f"{name}_weight": weight}
         if len(self.players) == 2:
             found["cosine"] = self.cosines[0, 1].item()
-        return found | {"length": self.length.item(), "stationary": bool(self.stationary)}
+        found |= {"length": self.length.item(), "stationary": bool(self.stationary)}
+        for name, curvature in self.curvature.items():
+            found[f"{name}_hessian_share"] = curvature.share.item()
+            if curvature.error is not None:
+                found[f"{name}_hessian_error"] = curvature.error.item()
+        return found
 
     def check_finite(self) -> None:
         """Wait for the device and raise `NonFiniteError`, naming the players, unless all was finite."""
