@@ -1,0 +1,34 @@
+"""What is in the weights: parts of a network, scores of weights, and surgery."""
+
+from amnesty.weights.fisher import inverse_fisher, inverse_fisher_product
+from amnesty.weights.parts import classifier_of, execution_order, is_norm, norm_parameters, stages
+from amnesty.weights.per_sample import Labels, per_sample_gradients
+from amnesty.weights.renew import How, add_noise, reinitialised, renew, renew_modules
+from amnesty.weights.scores import dataset_gradient, squared_gradients
+from amnesty.weights.select import prune_magnitude, saliency, smallest_share, top_share
+from amnesty.weights.trim import Scope, snip_trim
+
+__all__ = [
+    "How",
+    "Labels",
+    "Scope",
+    "add_noise",
+    "classifier_of",
+    "dataset_gradient",
+    "execution_order",
+    "inverse_fisher",
+    "inverse_fisher_product",
+    "is_norm",
+    "norm_parameters",
+    "per_sample_gradients",
+    "prune_magnitude",
+    "reinitialised",
+    "renew",
+    "renew_modules",
+    "saliency",
+    "smallest_share",
+    "snip_trim",
+    "squared_gradients",
+    "stages",
+    "top_share",
+]
