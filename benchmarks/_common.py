@@ -16,11 +16,16 @@ import torch
 from amnesty.files import write_json
 
 Step = Callable[[], object]
+Clock = Callable[[], float]
 Name = TypeVar("Name", bound=Hashable)
 
 
 def interleaved(
-    steps: Mapping[Name, Step], repeats: int, warm_up: int, device: torch.device | str = "cpu"
+    steps: Mapping[Name, Step],
+    repeats: int,
+    warm_up: int,
+    device: torch.device | str = "cpu",
+    clock: Clock = time.perf_counter,
 ) -> dict[Name, list[float]]:
     """Return the seconds of each step, measured in turns, so that drift hits all alike."""
     for _ in range(warm_up):
@@ -29,17 +34,17 @@ def interleaved(
     seconds: dict[Name, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
-            seconds[name].append(timed(step, torch.device(device)))
+            seconds[name].append(timed(step, torch.device(device), clock))
     return seconds
 
 
-def timed(step: Step, device: torch.device) -> float:
+def timed(step: Step, device: torch.device, clock: Clock = time.perf_counter) -> float:
     """Return the seconds of one step, the work that it leaves on the device included."""
     synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     step()
     synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def synchronize(device: torch.device) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -27,79 +26,20 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import ConcatDataset
 
-from amnesty import Classification, Recipe, evaluate, train, unlearn
-from amnesty.bargaining import Nash, Sum
+from amnesty import Classification, evaluate, train, unlearn
 from amnesty.data import Examples, Fraction, load_images, split
 from amnesty.errors import ModelError, NonFiniteError
 from amnesty.evaluation import GAP_PARTS, Scores
 from amnesty.files import write_json
-from amnesty.methods import FineTune, GradientAscent, Method, MUNBa, NegGradPlus, RandomLabels, Retrain
+from amnesty.methods import Method, MUNBa, Retrain
 from amnesty.seeds import derive
+from benchmarks._cifar_settings import ABLATIONS, METHODS, RECIPE, grid
 from benchmarks._common import environment, save, where
 from benchmarks._models import ResNet
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "cifar10"
 CACHE = Path(__file__).parent / "cache" / "cifar"
-RECIPE = Recipe(lr=0.1, epochs=20, batch_size=128)
 SEARCH_SEEDS = (10, 11)
-
-FAST = {"epochs": 2, "batch_size": 96}  # what 15 % of the retraining time allow, beside forget batches of 32
-
-CALM = {"schedule": "linear", **FAST}
-
-METHODS: Mapping[str, Method] = {
-    "MUNBa()": MUNBa(),
-    "MUNBa(wish='shifted')": MUNBa(wish="shifted"),
-    "MUNBa(wish='relabel')": MUNBa(wish="relabel"),
-    "MUNBa.paper()": MUNBa.paper(),
-    "plain equal-power Nash": MUNBa(
-        lr=0.01, rule=Nash(), wish="relabel_any", schedule="constant", batch_norm="train"
-    ),
-    "weighted sum, tuned": MUNBa(lr=0.05, rule=Sum((0.05, 1.0))),
-    "NegGrad+, tuned": NegGradPlus(retain_share=0.5, lr=0.03, cap=2.3026, batch_norm="retain_stats", **CALM),
-    "random labels, tuned": RandomLabels(lr=0.01, exclude_true=True, **CALM),
-    "fine-tuning, tuned": FineTune(lr=0.1, **FAST),
-    "gradient ascent, tuned": GradientAscent(lr=1.5e-3, epochs=5, batch_size=32, batch_norm="train"),
-}
-"""What is reported; "tuned" is the best of `grid` by average gap."""
-
-
-ABLATIONS: Mapping[str, Method] = {
-    "MUNBa()": MUNBa(),
-    "random labels instead of unseen-like": MUNBa(wish="relabel"),
-    "shifted images instead of a validation part": MUNBa(wish="shifted"),
-    "the paper's pairing": MUNBa(pairing="retain_tail"),
-    "constant learning rate": MUNBa(schedule="constant"),
-    "half the reach": MUNBa(reach=0.07),
-    "twice the reach": MUNBa(reach=0.28),
-    "length fading": MUNBa(rule=Nash(length="fading")),
-    "statistics follow every batch": MUNBa(batch_norm="train"),
-    "statistics frozen": MUNBa(batch_norm="eval"),
-}
-"""One thing changed at a time, on the images for choosing settings."""
-
-
-def grid() -> Iterator[tuple[str, Method]]:
-    """Settings to choose from. The sum has MUNBa's players, pairing, schedule and batch norm, searched as hard."""
-    for reach in (0.07, 0.1, 0.14, 0.2):
-        for length in ("unit", "fading"):
-            yield f"MUNBa {reach} {length}", MUNBa(reach=reach, rule=Nash(length=length))
-        yield f"MUNBa shifted {reach}", MUNBa(reach=reach, wish="shifted")
-    for reach in (0.1, 0.2, 0.3):
-        yield f"MUNBa relabel {reach}", MUNBa(reach=reach, wish="relabel")
-    for weight, lr in ((0.05, 0.05), (0.1, 0.02), (0.1, 0.03), (0.1, 0.05), (0.2, 0.02), (0.3, 0.01), (1.0, 0.01)):
-        yield f"Sum {weight} {lr}", MUNBa(lr=lr, wish="unseen", rule=Sum((weight, 1.0)))
-    for lr in (0.03, 0.1, 0.2):
-        yield f"FineTune {lr}", FineTune(lr=lr, **FAST)
-    for lr in (3e-4, 1e-3, 1.5e-3, 2e-3, 3e-3):
-        yield f"GradientAscent {lr}", GradientAscent(lr=lr, epochs=5, batch_size=32, batch_norm="train")
-    for share, lr in itertools.product((0.5, 0.7, 0.9), (0.03, 0.1)):
-        found = NegGradPlus(
-            retain_share=share, lr=lr, batch_norm="retain_stats", cap=2.3026, schedule="linear", **FAST
-        )
-        yield f"NegGradPlus {share} {lr}", found
-    for lr in (0.01, 0.03, 0.06):
-        yield f"RandomLabels {lr}", RandomLabels(lr=lr, exclude_true=True, schedule="linear", **FAST)
 
 
 def network() -> nn.Module:
@@ -178,8 +118,10 @@ def measured(found: Case, method: Method, seed: int) -> dict[str, Any]:
         outcome = unlearn(found.task, method, seed=derive(seed, "unlearn"))
         scores = dict(evaluate(found.task, outcome.model, found.reference, seed=seed))
     except (NonFiniteError, ModelError) as error:
-        return {"scores": None, "share": None, "error": str(error)}
-    return {"scores": scores, "share": outcome.seconds / found.seconds, "error": None}
+        return {"scores": None, "share": None, "hessian": None, "error": str(error)}
+    bends = [row["forget_hessian_share"] for row in outcome.history if "forget_hessian_share" in row]
+    share = outcome.seconds / found.seconds
+    return {"scores": scores, "share": share, "hessian": mean(bends) if bends else None, "error": None}
 
 
 def time_shares(repeats: int = 3) -> None:

@@ -20,11 +20,12 @@ from typing import Any
 from amnesty.bargaining import Nash
 from amnesty.errors import ModelError, NonFiniteError
 from amnesty.evaluation import evaluate
-from amnesty.methods import METHODS, Method, Retrain, unlearn
+from amnesty.methods import METHODS, Method, Retrain
 from amnesty.seeds import derive
 from amnesty.studies.digits import NAMES, RECIPE, DigitsNet, one_thread, scenario
 from amnesty.tasks import Classification
 from amnesty.training import train
+from amnesty.unlearning import unlearn
 from benchmarks._common import environment, save
 
 GUESSING = 2.3026  # log 10: the cross-entropy of a guess among ten classes

@@ -18,7 +18,8 @@ import amnesty
 SOURCE = Path(amnesty.__file__).parent
 
 FLOOR = {"errors", "files", "seeds"}
-MIDDLE = FLOOR | {"bargaining", "data", "tasks", "training", "methods", "evaluation", "attacks"}
+GROUND = FLOOR | {"bargaining", "data", "tasks", "weights", "training"}
+MIDDLE = GROUND | {"methods", "unlearning", "evaluation", "attacks"}
 MAY_KNOW: dict[str, set[str]] = {  # the one table of arrows; a room may always know itself
     "errors": set(),
     "files": {"errors"},
@@ -26,15 +27,19 @@ MAY_KNOW: dict[str, set[str]] = {  # the one table of arrows; a room may always 
     "bargaining": {"errors"},
     "data": FLOOR,
     "tasks": FLOOR | {"data"},
-    "training": FLOOR | {"bargaining", "data", "tasks"},
-    "methods": FLOOR | {"bargaining", "data", "tasks", "training"},
+    "weights": FLOOR | {"data", "tasks"},
+    "training": FLOOR | {"bargaining", "data", "tasks", "weights"},
+    "methods": GROUND,
     "evaluation": FLOOR | {"data", "tasks"},
     "attacks": FLOOR | {"data", "tasks"},
     "reports": {"errors", "files"},  # it reads files, whoever wrote them
     "studies": MIDDLE,
     "requests": MIDDLE | {"studies", "reports"},
-    "cli": FLOOR | {"methods", "requests", "studies", "reports"},
+    "unlearning": FLOOR | {"tasks", "training", "methods"},
+    "gallery": {"methods"},
+    "cli": FLOOR | {"gallery", "methods", "requests", "studies", "reports"},
     "__main__": {"cli"},
+    "testing": MIDDLE,
     "amnesty": MIDDLE | {"studies", "reports", "requests"},  # __init__.py, which hands names on
 }
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 import amnesty
 from amnesty.errors import DataError, InvalidInputError, NonFiniteError
-from amnesty.methods import METHODS, FineTune, MUNBa, Retrain
-from amnesty.training import Recipe
+from amnesty.methods import METHODS, FineTune, GradientAscent, MUNBa, NegGradPlus
+from amnesty.testing import MODELS, Case
 from tests import tiny
+from tests.methods.test_contract import quick
 
 
 class Augmented(Dataset):
@@ -91,16 +92,17 @@ class TestTheOutcome:
         assert outcome.method is method and outcome.seed == 7
         assert isinstance(outcome.model, nn.Module) and not outcome.model.training
 
-    @pytest.mark.parametrize("name", METHODS)
-    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-    def test_does_not_depend_on_a_callers_autocast(self, name, precision):
-        task = tiny.task()
-        method = Retrain(recipe=Recipe(epochs=2)) if name == "retrain" else METHODS[name](epochs=2, batch_size=32)
-        expected = tiny.weights(amnesty.unlearn(task, method, precision=precision).model)
-        for enabled in (True, False):
-            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-                found = tiny.weights(amnesty.unlearn(task, method, precision=precision).model)
-            assert tiny.same(found, expected)
+    @pytest.mark.parametrize(
+        ("name", "precision", "enabled"),
+        [(name, "float32", True) for name in METHODS]
+        + [(name, "bfloat16", enabled) for name in ("munba", "scrub", "ssd") for enabled in (True, False)],
+    )
+    def test_does_not_depend_on_a_callers_autocast(self, name, precision, enabled):
+        case = Case(quick(name, "CNN"), MODELS["CNN with batch norm"])
+        expected = tiny.weights(case.run(case.task(), precision=precision).model)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found = tiny.weights(case.run(case.task(), precision=precision).model)
+        assert tiny.same(found, expected)
 
     def test_a_failure_holds_the_last_good_model_and_leaves_the_callers(self):
         task = tiny.task(tiny.mlp())
@@ -114,3 +116,48 @@ class TestTheOutcome:
         good = tiny.weights(error.value.model)
         assert not tiny.same(good, before) and all(value.isfinite().all() for value in good.values())
         assert tiny.same(tiny.weights(task.model), before)
+
+
+class TestWithoutARetainSet:
+    @staticmethod
+    def task():
+        return amnesty.Classification(tiny.mlp(), forget=tiny.blobs(12))
+
+    def test_methods_that_read_the_forget_set_alone_run(self):
+        task = self.task()
+        outcome = amnesty.unlearn(task, GradientAscent(lr=0.1))
+        assert outcome.history[-1]["forget_loss"] < outcome.history[0]["forget_loss"]
+        assert "forget_accuracy" in amnesty.evaluate(task, outcome.model)
+
+    @pytest.mark.parametrize("name", METHODS)
+    def test_those_that_need_one_say_so_before_they_start(self, name):
+        task, steps, method = self.task(), [], quick(name, "CNN")
+        if "retain" not in method.about.needs:
+            return
+        with pytest.raises(InvalidInputError, match=f"{type(method).__name__} needs the retain set.*it has forget"):
+            amnesty.unlearn(task, method, progress=lambda record, total: steps.append(record))
+        assert not steps
+
+
+class TestNamedForgetSets:
+    """One request of several users."""
+
+    @staticmethod
+    def task():
+        data = tiny.blobs()
+        sets = {"ann": Subset(data, range(8)), "bob": Subset(data, range(8, 20))}
+        return amnesty.Classification(tiny.mlp(), forget=sets, retain=Subset(data, range(20, 120)))
+
+    def test_are_players_of_a_bargain_each(self):
+        history = amnesty.unlearn(self.task(), MUNBa(epochs=1, at_least=0)).history
+        players = ("ann", "bob", "retain")
+        assert all(record[f"{name}_weight"] > 0 for record in history for name in players)
+        assert not any("forget_loss" in record for record in history)
+
+    def test_are_one_set_for_other_methods(self):
+        data = tiny.blobs()
+        plain = amnesty.Classification(
+            tiny.mlp(), forget=Subset(data, range(20)), retain=Subset(data, range(20, 120))
+        )
+        found = [amnesty.unlearn(task, NegGradPlus(epochs=1)).model for task in (self.task(), plain)]
+        assert tiny.same(*map(tiny.weights, found))

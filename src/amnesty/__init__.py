@@ -2,9 +2,9 @@
 
 from amnesty import bargaining, data, evaluation, methods
 from amnesty.evaluation import Scores, evaluate
-from amnesty.methods import Outcome, unlearn
 from amnesty.tasks import Classification
 from amnesty.training import Recipe, train
+from amnesty.unlearning import Outcome, unlearn
 
 __all__ = [
     "Classification",

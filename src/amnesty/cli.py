@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -53,15 +53,40 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a demonstratio
 
 
 @app.command()
-def methods() -> None:
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, to see all of its settings.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the gallery of the docs.")] = False,
+) -> None:
     """List the methods: what they are, what they need (or use, if given), where they come from."""
-    from amnesty.methods import METHODS
+    from amnesty import gallery
+    from amnesty.methods import METHODS, method_named
 
-    table = Table(Column("Name", no_wrap=True), "Method", "Needs", "Source", "In one line")
-    for name, method in METHODS.items():
-        about, line = method.about, (method.__doc__ or "").strip().splitlines()[0].replace("``", "")
-        needs = [*about.needs, *(f"({part})" for part in about.uses)]
-        table.add_row(name, about.title, ", ".join(needs), about.source, line)
+    if markdown:
+        print(gallery.page(METHODS), end="")
+        return
+    if name is not None:
+        _show_method(method_named(name))
+        return
+    table = Table(Column("Name", no_wrap=True), "In papers", "Year", "Source", "Needs", "In one line", pad_edge=False)
+    for key, method in METHODS.items():
+        about = method.about
+        source = f"{about.authors}, {about.paper}" if about.authors else about.paper
+        table.add_row(key, about.short, str(about.year or ""), source, gallery.needs(method), gallery.line(method))
+    console.print(table)
+    console.print("Settings and sources of one: [bold]amnesty methods NAME[/bold]")
+
+
+def _show_method(method: Any) -> None:
+    import inspect
+
+    from amnesty import gallery
+
+    console.print(f"[bold]{method.__name__}[/bold]: {method.about.title}\n")
+    console.print(inspect.cleandoc(method.__doc__ or ""), markup=False, highlight=False)
+    table = Table("Setting", "Default", title="Settings", title_justify="left")
+    for setting, default in gallery.settings(method).items():
+        table.add_row(setting, default)
+    console.print()
     console.print(table)
 
 

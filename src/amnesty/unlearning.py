@@ -13,7 +13,7 @@ from amnesty.errors import InvalidInputError
 from amnesty.methods.base import Method
 from amnesty.seeds import seeded
 from amnesty.tasks import Classification, device_of
-from amnesty.training import Loop, Record, Watch, progress_bar
+from amnesty.training import Loop, Masks, Record, Watch, check_masks, progress_bar
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def unlearn(
     device: str | torch.device | None = None,
     precision: str = "float32",
     workers: int = 0,
+    masks: Masks | None = None,
     progress: bool | Watch = False,
 ) -> Outcome:
     """Make a copy of the task's model forget, and return it.
@@ -57,11 +58,15 @@ def unlearn(
         device: where to train; by default where the model is.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast with float32 weights.
         workers: processes that read data sets that are not in memory.
+        masks: for parameters by name, which coordinates may move (bool, True where they may); the others keep their
+            bits, whatever the method does.
         progress: ``True`` shows a bar; a function is called after every step instead.
 
     Raises:
-        InvalidInputError: ``method`` is not a method (a class instead of an instance, say), the device is not there,
-            or the data or the model cannot be used; see `amnesty.Classification.check`.
+        InvalidInputError: ``method`` is not a method (a class instead of an instance, say) or needs what the task
+            does not have, the device is not there, or the data or the model cannot be used; see
+            `amnesty.Classification.check`.
+        UnknownNameError, ShapeError: ``masks`` do not fit the model.
         NonFiniteError: a loss or gradient became NaN or infinite; the error holds the last good model.
     """
     if not isinstance(method, Method):
@@ -74,13 +79,16 @@ def unlearn(
             f"found {type(task).__name__}."
         )
     away = _device(device)
+    check_masks(task.model, masks or {})
     task.check()
+    with seeded(seed, device_of(task.model)):
+        method.check(task)
     home = device_of(task.model)
     away = away or home
     if progress is True:
         with progress_bar(type(method).__name__) as watch:
-            return _run(task, method, seed, home, away, precision, workers, watch)
-    return _run(task, method, seed, home, away, precision, workers, progress or None)
+            return _run(task, method, seed, home, away, precision, workers, masks, watch)
+    return _run(task, method, seed, home, away, precision, workers, masks, progress or None)
 
 
 def _run(
@@ -91,17 +99,23 @@ def _run(
     away: torch.device,
     precision: str,
     workers: int,
+    masks: Masks | None,
     watch: Watch | None,
 ) -> Outcome:
     _synchronise(away)
     start = time.perf_counter()
     model = copy.deepcopy(task.model).to(away)
-    loop = Loop(model, task.parts, seed, precision, workers, watch)
+    on_device = {name: mask.to(away) for name, mask in (masks or {}).items()}
+    loop = Loop(model, task.sources, seed, precision, workers, watch, on_device)
     with seeded(seed, away):
         method.run(task, loop)
+    loop.settle()
     _synchronise(away)
     seconds = time.perf_counter() - start
     loop.model.zero_grad(set_to_none=True)
+    if loop.model is model:  # a new model, made by the caller's function, has flags of its own
+        for mine, its in zip(model.parameters(), task.model.parameters(), strict=True):
+            mine.requires_grad_(its.requires_grad)
     return Outcome(loop.model.to(home).eval(), loop.history, seconds, method, seed)
 
 

@@ -147,7 +147,9 @@ class TestExamples:
         (Flipped(examples(), range(4)), False),
         (Subset(Flipped(examples(), range(4)), range(2)), False),
         (Subset(Pairs(), range(2)), False),
-        (ConcatDataset([examples(), examples()]), False),
+        (ConcatDataset([examples(), Subset(examples(), [1])]), True),
+        (ConcatDataset([examples(), Pairs()]), False),
+        (Subset(ConcatDataset([examples(), examples()]), range(9)), True),
     ],
 )
 def test_only_what_reads_lists_of_indices_is_read_so(dataset, expected):

@@ -47,6 +47,19 @@ class TestEverySplit:
 
 
 class TestSplit:
+    @pytest.mark.parametrize("forget", [Fraction(0.1, seed=3), Classes([1])])
+    def test_one_split_serves_original_retraining_and_unlearning(self, forget):
+        """Acceptance test 14: what is held out was never trained on; the original saw the other two, no more."""
+        both = (
+            split(data(), forget, holdout=Fraction(0.2, seed=5)),
+            split(data(), forget, holdout=Fraction(0.2, seed=5)),
+        )
+        assert both[0].fingerprint == both[1].fingerprint
+        parts = {name: set(part.indices) for name, part in both[0].parts(data()).items()}
+        trained = parts["forget"] | parts["retain"]
+        assert not trained & parts["holdout"] and not parts["forget"] & parts["retain"]
+        assert trained | parts["holdout"] == set(range(N)) and len(parts["holdout"]) == 6
+
     def test_takes_lists_too(self):
         found = Split([4, 0], [1, 3], [2], 5)
         assert found.forget.tolist() == [0, 4]

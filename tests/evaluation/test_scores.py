@@ -323,3 +323,30 @@ def test_a_model_that_memorised_is_told_from_one_that_did_not(device):
     assert abs(reference["membership_auc"] - 0.5) < 0.2
     assert abs(reference["membership_advantage"]) < 0.25
     assert before["average_gap"] > 0.15
+
+
+class TestWithoutARetainSet:
+    @staticmethod
+    def task(device, **more):
+        parts = {
+            "forget": (noisy(labels_of(20), 15, 1), labels_of(20)),
+            "holdout": (noisy(labels_of(40), 30, 3), labels_of(40)),
+        }
+        return lookup_task(parts | more, device)
+
+    def test_what_can_be_measured_is_what_it_would_be_with_one(self, device):
+        it = self.task(device)
+        found, whole = evaluate(it, it.model), evaluate(random_task(device), random_task(device).model)
+        assert set(found) == {"forget_accuracy", "unlearning_accuracy", "holdout_accuracy", "membership_auc"}
+        assert found["forget_accuracy"] == 0.75 == 1 - found["unlearning_accuracy"]
+        assert {name: whole[name] for name in found} == dict(found)
+
+    def test_a_reference_is_compared_over_what_both_have(self, device):
+        it = self.task(device)
+        found = evaluate(it, it.model, reference=it.model)
+        assert found["average_gap"] == 0 and average_gap(found, {"retain_accuracy": 1, "holdout_accuracy": 1}) == 0.25
+
+    def test_the_forget_set_alone(self, device):
+        labels = labels_of(8)
+        it = lookup_task({"forget": (noisy(labels, 2), labels)}, device)
+        assert dict(evaluate(it, it.model)) == {"forget_accuracy": 0.25, "unlearning_accuracy": 0.75}

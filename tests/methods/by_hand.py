@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from amnesty import Classification
+from amnesty import Classification, Outcome
 from amnesty.data import Batches, pair
-from amnesty.methods import Outcome
 
 FACTORS = {
     "constant": lambda done: 1.0,

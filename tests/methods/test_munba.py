@@ -214,5 +214,7 @@ class TestPaper:
 
 
 def test_players_that_never_meet_cannot_bargain():
-    with pytest.raises(InvalidInputError, match="`pairing` must bring both players together"):
+    with pytest.raises(
+        InvalidInputError, match="`pairing` must be one of cycle_forget, retain_tail, truncate, found"
+    ):
         MUNBa(pairing="sequential")

@@ -63,5 +63,7 @@ def test_a_share_is_between_nothing_and_all(share):
 
 
 def test_players_that_never_meet_cannot_be_weighed():
-    with pytest.raises(InvalidInputError, match="`pairing` must bring both players together"):
+    with pytest.raises(
+        InvalidInputError, match="`pairing` must be one of cycle_forget, retain_tail, truncate, found"
+    ):
         NegGradPlus(pairing="sequential")

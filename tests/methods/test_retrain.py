@@ -5,7 +5,8 @@ from torch import nn
 import amnesty
 from amnesty.errors import ModelError
 from amnesty.methods import Retrain
-from amnesty.training import Recipe, reinitialised
+from amnesty.training import Recipe
+from amnesty.weights import reinitialised
 from tests import tiny
 from tests.methods.by_hand import SETTINGS, assert_same_weights, by_hand, entropy, slope
 

@@ -211,10 +211,10 @@ class TestConstruction:
         ):
             task(device, model=model)
 
-    @pytest.mark.parametrize("part", ["forget", "retain"])
-    def test_refuses_to_do_without_what_it_is_about(self, device, part):
-        with pytest.raises(InvalidInputError, match=f"`{part}` must be a data set or a `DataLoader`, found None"):
-            task(device, **{part: None})
+    @pytest.mark.parametrize("forget", [None, {}])
+    def test_refuses_to_do_without_what_it_is_about(self, device, forget):
+        with pytest.raises(InvalidInputError, match="`forget` must be a data set, .* or several by name; found none"):
+            task(device, forget=forget)
 
     @pytest.mark.parametrize("part", ["forget", "retain", "holdout", "validation", "nonmembers"])
     def test_refuses_a_loader_that_leaves_examples_out(self, device, part):
@@ -366,6 +366,205 @@ class TestCheck:
         image = pytest.importorskip("PIL.Image", reason="the `data` extra is not installed").new("RGB", (4, 4))
         with pytest.raises(DataError, match="forget set cannot be put into one batch.*PIL"):
             task(device, forget=[(image, 0)]).check()
+
+
+class TestNamedForgetSets:
+    """A request of several users, say."""
+
+    @staticmethod
+    def task(device, wrap=lambda source: source, **changed):
+        data = examples()
+        sets = {"user 7": Subset(data, range(6)), "user 9": Subset(data, range(10, 14))}
+        given = {"forget": {k: wrap(v) for k, v in sets.items()}, "retain": Subset(data, range(20, 40))} | changed
+        return Classification(net(device), **given)
+
+    def test_are_one_forget_set_for_whoever_asks_for_it(self, device):
+        it = self.task(device)
+        assert list(it.parts) == ["forget", "retain"] and list(it.sets) == ["user 7", "user 9"]
+        assert it.labels("forget").tolist() == [i % CLASSES for i in (*range(6), *range(10, 14))]
+        assert len(it.predict(it.model, "forget").logits) == 10
+
+    def test_are_parts_that_a_player_may_see(self, device):
+        it = self.task(device)
+        assert list(it.sources) == ["forget", "retain", "forget/user 7", "forget/user 9"]
+        assert it.sources["forget/user 9"] is it.sets["user 9"] and it.sources["forget"] is it.parts["forget"]
+
+    def test_get_a_player_each(self, device):
+        it, role = self.task(device), self.task(device).ascended()
+        players = it.each(role)
+        assert {name: p.part for name, p in players.items()} == {
+            "user 7": "forget/user 7",
+            "user 9": "forget/user 9",
+        }
+        assert all(p.loss is role.loss for p in players.values())
+        assert task(device).each(role) == {"forget": role} and task(device).sources.keys() == {"forget", "retain"}
+
+    def test_may_be_loaders_that_can_be_seen_through(self, device):
+        plain, loaded = self.task(device), self.task(device, wrap=lambda s: DataLoader(s, 3, shuffle=True))
+        assert loaded.labels("forget").tolist() == plain.labels("forget").tolist()
+        with pytest.raises(DataError, match="reads the user 7 set in an order of its own"):
+            self.task(device, wrap=lambda s: DataLoader(s, 3, sampler=[0, 1]))
+
+    @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: DataLoader(s, 2)])
+    def test_must_not_overlap(self, device, wrap):
+        data = examples()
+        sets = {"a": wrap(Subset(data, [0, 1, 2])), "b": wrap(Subset(data, [3, 2]))}
+        with pytest.raises(SplitError, match="`a` and `b` overlap: they share 1 examples"):
+            self.task(device, forget=sets)
+        with pytest.raises(SplitError, match="`b` and `retain` overlap"):
+            self.task(
+                device,
+                forget={"a": Subset(data, [0]), "b": wrap(Subset(data, [20]))},
+                retain=wrap(Subset(data, [20])),
+            )
+
+    def test_that_copy_retained_examples_are_found(self, device):
+        data = examples()
+        copied = Examples(data.images[20:22].clone(), data.labels[20:22])
+        with pytest.raises(SplitError, match="2 of 3 examples to forget are in the retain set too"):
+            self.task(device, forget={"a": Subset(data, [0]), "b": copied}).check()
+
+    @pytest.mark.parametrize("name", ["forget", "retain", "holdout", "validation", "nonmembers"])
+    def test_are_not_named_like_parts(self, device, name):
+        with pytest.raises(InvalidInputError, match=f"`forget` must not name a set '{name}'"):
+            self.task(device, forget={"a": examples(3, seed=5), name: examples(3, seed=6)})
+
+    def test_must_not_be_empty(self, device):
+        with pytest.raises(SplitError, match="The b set is empty"):
+            self.task(device, forget={"a": examples(3, seed=5), "b": Subset(examples(), [])})
+
+    @pytest.mark.parametrize("source", [None, iter([])])
+    def test_must_be_data_sets(self, device, source):
+        with pytest.raises(DataError, match="The b set has no length"):
+            self.task(device, forget={"a": examples(3, seed=5), "b": source})
+
+    def test_may_have_numbers_for_names(self, device):
+        it = self.task(device, forget={7: examples(3, seed=5), 9: examples(3, seed=6)})
+        assert list(it.sets) == ["7", "9"] and list(it.each(it.ascended())) == ["7", "9"]
+
+    def test_of_different_kinds_are_joined(self, device):
+        data = examples()
+        it = self.task(device, forget={"a": Subset(data, [0, 1]), "b": Pairs(Subset(data, [2, 3]))})
+        assert it.labels("forget").tolist() == [0, 1, 2, 3]
+
+
+class Pairs(Dataset):
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, i):
+        image, label = self.data[i]
+        return image, int(label)
+
+
+class TestWithoutARetainSet:
+    @staticmethod
+    def task(device, **more):
+        return Classification(net(device), forget=examples(10), **more)
+
+    def test_it_has_one_part(self, device):
+        it = self.task(device)
+        it.check()
+        assert list(it.parts) == ["forget"] and it.classes == CLASSES and not it.knows_unseen
+
+    def test_nobody_can_tell_whether_a_class_is_forgotten(self, device):
+        with pytest.raises(InvalidInputError, match="no part 'retain'; it has forget"):
+            _ = self.task(device).forgotten_classes
+
+    def test_random_labels_are_of_all_classes(self, device):
+        counts = TestPlayers.drawn(self.task(device).relabelled(), 2, device)
+        assert counts.pop(2) == 0 and chisquare(counts).pvalue > 1e-3
+
+    @pytest.mark.parametrize("more", [{}, {"validation": examples(10, seed=4)}])
+    def test_the_automatic_wish_is_random_labels(self, device, more):
+        batch = images(4), torch.zeros(4, dtype=torch.int64)
+        it = self.task(device, **more)
+        it.model.eval()
+        assert loss_of(it.wished("auto"), it.model, batch) == loss_of(it.relabelled(), it.model, batch)
+
+
+class TestWished:
+    BATCH = images(30), torch.arange(30) % CLASSES
+
+    @pytest.mark.parametrize(
+        ("wish", "same"),
+        [
+            ("relabel", lambda it: it.relabelled(True)),
+            ("relabel_any", lambda it: it.relabelled(False)),
+            ("ascend", lambda it: it.ascended(1.5)),
+            ("auto", lambda it: it.relabelled(True)),
+        ],
+    )
+    def test_is_the_player_of_that_name(self, device, wish, same):
+        it = task(device)
+        it.model.eval()
+        role = it.wished(wish, 1.5)
+        assert role.part == "forget"
+        assert loss_of(role, it.model, self.BATCH, 1) == loss_of(same(it), it.model, self.BATCH, 1)
+
+    @pytest.mark.parametrize("wish", ["auto", "unseen"])
+    def test_is_to_look_unseen_where_that_is_known(self, device, wish):
+        it = task(device, validation=examples(20, seed=1))
+        it.model.eval()
+        assert it.knows_unseen
+        found = loss_of(it.wished(wish), it.model, self.BATCH)
+        assert (
+            found == loss_of(it.unseen_like(), it.model, self.BATCH) != loss_of(it.relabelled(), it.model, self.BATCH)
+        )
+
+    def test_shifted_images_stand_in(self, device):
+        data = Examples(torch.rand(40, 1, 8, 8), torch.arange(40) % CLASSES)
+        it = Classification(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES)).to(device),
+            forget=Subset(data, range(10)),
+            retain=Subset(data, range(10, 40)),
+        )
+        batch = data[list(range(10))]
+        assert loss_of(it.wished("shifted"), it.model, batch) == loss_of(it.unseen_like(True), it.model, batch)
+
+
+class TestTogether:
+    def test_one_player_learns_from_one_stream(self, device):
+        it = task(device)
+        it.model.eval()
+        role, both = it.together(it.ascended(), it.preserved())
+        assert role.part == "together" and len(both) == 40
+        (pictures, labels), origin = both[[0, 9, 10, 39]]
+        assert origin.tolist() == [0, 0, 1, 1]
+        sign = torch.tensor([-1.0, -1.0, 1.0, 1.0], device=device)
+        each = nn.functional.cross_entropy(it.model(pictures.to(device)), labels.to(device), reduction="none")
+        torch.testing.assert_close(loss_of(role, it.model, ((pictures, labels), origin)), (sign * each).mean())
+
+    def test_a_share_of_the_retain_set(self, device):
+        it = task(device)
+        _, both = it.together(it.relabelled(), it.preserved(), Subset(it.parts["retain"], [4, 1]))
+        assert len(both) == 12
+        assert both[[10, 11]][0][1].tolist() == [it.labels("retain")[i] for i in (4, 1)]
+
+    def test_loaders_are_read_in_another_order(self, device):
+        data = examples()
+        it = task(
+            device, forget=DataLoader(Subset(data, range(10)), 2), retain=DataLoader(Subset(data, range(10, 40)))
+        )
+        assert len(it.together(it.relabelled(), it.preserved())[1]) == 40
+        hidden = task(device, forget=DataLoader(examples(10, seed=4), sampler=[3]))
+        with pytest.raises(DataError, match="reads the forget set in an order of its own"):
+            hidden.together(hidden.relabelled(), hidden.preserved())
+
+    def test_needs_both(self, device):
+        it = Classification(net(device), forget=examples(10))
+        with pytest.raises(InvalidInputError, match="no part 'retain'"):
+            it.together(it.relabelled(), it.preserved())
+
+
+def test_a_probe_is_the_first_of_the_forget_set(device):
+    it = task(device)
+    first = torch.stack([it.parts["forget"][i][0] for i in (0, 1)])
+    assert it.probe.equal(first)
+    assert len(task(device, forget=examples(1, seed=9)).probe) == 1
 
 
 class TestUnpack:

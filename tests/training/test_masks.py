@@ -5,6 +5,7 @@ from torch import nn
 from amnesty.bargaining import Nash
 from amnesty.errors import ShapeError, UnknownNameError
 from amnesty.training import FrozenCoordinates, Loop
+from amnesty.training.masks import both
 from tests import tiny
 
 OPTIMIZERS = {
@@ -36,12 +37,87 @@ def test_masked_coordinates_stay_to_the_bit_and_the_others_move(make):
         assert (p[masks[name]] != before[name][masks[name]]).all()
 
 
-def test_masking_the_gradient_alone_would_not_freeze():
-    p = nn.Parameter(torch.ones(2))
-    optimizer = OPTIMIZERS["sgd"]([p])
-    p.grad = torch.zeros(2)
-    optimizer.step()
-    assert (p != 1).all()
+class TestAHundredSteps:
+    """Acceptance test 1: weight decay and momentum act inside the step of the optimiser."""
+
+    def test_leave_masked_weights_to_the_bit(self):
+        task, model = tiny.task(), tiny.conv_net()
+        masks, before = half(model), tiny.weights(model)
+        loop = Loop(model, task.parts)
+        loop.run(
+            {"forget": task.relabelled(), "retain": task.preserved()},
+            optimizer=OPTIMIZERS["sgd"],
+            epochs=1,
+            at_least=100,
+            batch_size=54,
+            masks=masks,
+        )
+        assert len(loop.history) == 100
+        assert all(torch.equal(p[~masks[n]], before[n][~masks[n]]) for n, p in model.named_parameters())
+
+    def test_with_masked_gradients_alone_do_not(self):
+        task, model = tiny.task(), tiny.mlp()
+        masks, before = half(model), tiny.weights(model)
+        optimizer = OPTIMIZERS["sgd"](model.parameters())
+        images, labels = task.parts["retain"][list(range(108))]
+        for _ in range(100):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            for name, p in model.named_parameters():
+                p.grad.mul_(masks[name])
+            optimizer.step()
+        assert all((p[~masks[n]] != before[n][~masks[n]]).all() for n, p in model.named_parameters())
+
+
+class TestFrozenCoordinates:
+    MASK = torch.tensor([[True, False, True]])
+
+    def frozen(self, **more):
+        model = nn.Linear(3, 1, bias=False)
+        nn.init.constant_(model.weight, 2.0)
+        return model, FrozenCoordinates(model, {"weight": self.MASK}, **more)
+
+    def test_put_back_what_they_were(self):
+        model, frozen = self.frozen()
+        with torch.no_grad():
+            model.weight.add_(1.0)
+        frozen.restore()
+        assert model.weight.tolist() == [[3, 2, 3]]
+        model.weight.data[0, 1] = torch.nan
+        frozen.restore()
+        assert model.weight.tolist() == [[3, 2, 3]]
+
+    def test_remember_their_values(self):
+        model, frozen = self.frozen()
+        assert frozen.values["weight"].tolist() == [[2, 2, 2]]
+        with torch.no_grad():
+            model.weight.zero_()
+        assert frozen.values["weight"].tolist() == [[2, 2, 2]]
+
+    def test_may_be_held_at_values_given(self):
+        model, frozen = self.frozen(values={"weight": torch.full((1, 3), 7.0)})
+        frozen.restore()
+        assert model.weight.tolist() == [[2, 7, 2]]
+
+    def test_mask_gradients_that_others_added_to(self):
+        model, frozen = self.frozen()
+        frozen.before_step()
+        assert model.weight.grad is None
+        model.weight.grad = torch.ones(1, 3)
+        frozen.before_step()
+        assert model.weight.grad.tolist() == [[1, 0, 1]]
+
+
+def test_both_masks_let_move_what_each_does():
+    first = {"a": torch.tensor([True, True, False]), "b": torch.tensor([False])}
+    second = {"a": torch.tensor([True, False, True]), "c": torch.tensor([True])}
+    found = both(first, second)
+    assert {name: mask.tolist() for name, mask in found.items()} == {
+        "a": [True, False, False],
+        "b": [False],
+        "c": [True],
+    }
+    assert first["a"].tolist() == [True, True, False] and both({}, {}) == {}
 
 
 def test_state_of_the_optimizer_is_masked_too():

@@ -1,6 +1,6 @@
 """What to forget and what to keep: loading, splits, and batches that meet in pairs."""
 
-from amnesty.data.batches import PAIRINGS, Batches, Pairing, pair, steps
+from amnesty.data.batches import PAIRINGS, Batches, Meeting, Pairing, pair, steps
 from amnesty.data.examples import (
     INPUT_KEYS,
     LABEL_KEYS,
@@ -16,6 +16,7 @@ from amnesty.data.examples import (
 from amnesty.data.loading import load_digits, load_images
 from amnesty.data.poison import mislabel
 from amnesty.data.split import Classes, Column, Fraction, IndexFile, Indices, Selector, Split, split
+from amnesty.data.together import Joined, Together, WithLabels, dataset_of, sampled
 
 __all__ = [
     "INPUT_KEYS",
@@ -28,12 +29,17 @@ __all__ = [
     "Fraction",
     "IndexFile",
     "Indices",
+    "Joined",
+    "Meeting",
     "Pairing",
     "Selector",
     "Split",
+    "Together",
+    "WithLabels",
     "batch_hashes",
     "class_names",
     "content_hash",
+    "dataset_of",
     "example_hash",
     "input_and_label",
     "known_columns",
@@ -42,6 +48,7 @@ __all__ = [
     "mislabel",
     "pair",
     "read_column",
+    "sampled",
     "split",
     "steps",
 ]

@@ -15,6 +15,9 @@ from amnesty.seeds import generator
 Pairing = Literal["cycle_forget", "retain_tail", "truncate", "sequential"]
 """How the players' batches meet in one pass over the data; see `pair`."""
 
+Meeting = Literal["cycle_forget", "retain_tail", "truncate"]
+"""A `Pairing` that brings the players together."""
+
 PAIRINGS: tuple[Pairing, ...] = get_args(Pairing)
 
 

@@ -76,14 +76,28 @@ def reads_batches(dataset: Any) -> bool:
     read = getattr(type(dataset), "__getitem__", None)
     if read is Subset.__getitem__:
         return reads_batches(dataset.dataset)
-    return read in (Examples.__getitem__, TensorDataset.__getitem__)
+    if read is ConcatDataset.__getitem__:
+        return all(map(reads_batches, dataset.datasets))
+    return read in (Examples.__getitem__, TensorDataset.__getitem__) or getattr(dataset, "batched", None) is True
 
 
 def read_batch(dataset: Any, indices: list[int]) -> Any:
     """Return the batch of a data set that `reads_batches`; a part may hold its indices in a tensor, too."""
     if isinstance(dataset, Subset):
         return read_batch(dataset.dataset, [int(dataset.indices[i]) for i in indices])
-    return dataset[indices]
+    return _read_joined(dataset, indices) if isinstance(dataset, ConcatDataset) else dataset[indices]
+
+
+def _read_joined(dataset: ConcatDataset[Any], indices: list[int]) -> tuple[Tensor, ...]:
+    owners = np.searchsorted(dataset.cumulative_sizes, indices, side="right")
+    starts = [0, *dataset.cumulative_sizes]
+    order, batches = [], []
+    for k in np.unique(owners).tolist():
+        mine = np.flatnonzero(owners == k).tolist()
+        order += mine
+        batches.append(read_batch(dataset.datasets[k], [indices[i] - starts[k] for i in mine]))
+    back = torch.tensor(order).argsort()
+    return tuple(torch.cat(column)[back] for column in zip(*batches, strict=True))
 
 
 def input_and_label(example: Any) -> tuple[Any, Any]:

@@ -96,7 +96,8 @@ def evaluate(
     for part, predictions in found.items():
         if not predictions.logits.isfinite().all():
             raise ModelError(f"The model's logits on the {part} set are not finite: it cannot be scored.")
-    values = _accuracies(found, task.forgotten_classes) | _membership(found, seed)
+    forgotten = task.forgotten_classes if "retain" in task.parts else ()
+    values = _accuracies(found, forgotten) | _membership(found, seed)
     if reference is not None:
         scores = reference if isinstance(reference, Mapping) else evaluate(task, reference, seed=seed)
         values["average_gap"] = average_gap(values, scores)
@@ -121,7 +122,7 @@ def average_gap(scores: Mapping[str, float], reference: Mapping[str, float]) -> 
 
 
 def _accuracies(found: Mapping[str, Predictions], forgotten: tuple[int, ...]) -> dict[str, float]:
-    values = {f"{part}_accuracy": _accuracy(found[part]) for part in ("forget", "retain")}
+    values = {f"{part}_accuracy": _accuracy(found[part]) for part in ("forget", "retain") if part in found}
     values["unlearning_accuracy"] = 1 - values["forget_accuracy"]
     if "holdout" in found:
         gone = np.isin(found["holdout"].labels.numpy(), forgotten)
@@ -141,14 +142,15 @@ def _membership(found: Mapping[str, Predictions], seed: int) -> dict[str, float]
     unseen = found.get("nonmembers", found.get("holdout"))
     if unseen is None:
         return {}
-    forget, retain, held = (
-        (margins(p.logits, p.labels), p.labels.numpy()) for p in (found["forget"], found["retain"], unseen)
-    )
+    forget, held = ((margins(p.logits, p.labels), p.labels.numpy()) for p in (found["forget"], unseen))
     random = np.random.default_rng(derive(seed, "membership auc"))
     like = matched(forget[1], held[1], random)
     if len(like) == 0:
         return {}  # no unseen example of a forgotten class: nothing to compare with
     values = {"membership_auc": auc(forget[0][np.isin(forget[1], held[1])], held[0][like])}
+    if "retain" not in found:
+        return values
+    retain = margins(found["retain"].logits, found["retain"].labels), found["retain"].labels.numpy()
     with suppress(InvalidInputError):  # too few unseen examples to fit a threshold on
         values["membership_advantage"] = membership_advantage(forget, retain, held, seed)
     return values

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
-from amnesty.errors import InvalidInputError
-from amnesty.tasks import Classification
-from amnesty.training import Loop, MakeOptimizer, faults
+from amnesty.errors import InvalidInputError, NonFiniteError, UnknownNameError
+from amnesty.tasks import Classification, Role
+from amnesty.training import (
+    SAM,
+    BatchNormPolicy,
+    Count,
+    Loop,
+    MakeOptimizer,
+    Masks,
+    NotNegative,
+    Positive,
+    Schedule,
+    Share,
+    both,
+    faults,
+)
+from amnesty.weights import saliency
+
+PARTS = ("forget", "retain", "validation")
+"""Parts of the data that a method may need or use."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,13 +38,18 @@ class About:
     """What the table of methods tells of one.
 
     Attributes:
-        title: full name. source: who published it, and when.
-        needs: parts of the data, or other things, without which it cannot run.
-        uses: parts of the data that it reads where the task has them.
+        title: full name. short: what papers call it.
+        authors, year: of the paper. paper: where it is.
+        needs: without what it cannot run: parts of the data (`PARTS`), ``"class"`` (a class that is forgotten
+            altogether), ``"recipe"`` (how the original was trained).
+        uses: parts of the data that it reads where the task has them, or where a setting asks for it.
     """
 
     title: str
-    source: str
+    short: str
+    authors: str
+    year: int | None
+    paper: str
     needs: tuple[str, ...]
     uses: tuple[str, ...] = ()
 
@@ -35,9 +60,18 @@ class Method(ABC):
 
     Raises:
         InvalidInputError: settings out of range, all of them named at once.
+        UnknownNameError: a setting that the method does not have.
     """
 
     about: ClassVar[About]
+
+    def __new__(cls, **settings: Any) -> Self:
+        """Refuse settings that the method does not have, suggesting the nearest."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise UnknownNameError(f"setting of {cls.__name__}", name, known)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         faults = self.faults()
@@ -52,7 +86,127 @@ class Method(ABC):
         """Return what is wrong with the settings; methods with settings of their own add to it."""
         return faults(self)
 
+    def check(self, task: Classification) -> None:
+        """Raise `InvalidInputError` if the task lacks what the method needs; called before anything is trained.
 
-def sgd(lr: float, momentum: float, weight_decay: float) -> MakeOptimizer:
-    """Return a maker of `torch.optim.SGD`, whatever the number of steps."""
-    return lambda parameters, steps: torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)
+        Methods that need more than `About` can say add to it.
+        """
+        name = type(self).__name__
+        for need in self.about.needs:
+            if need in PARTS and need not in task.parts:
+                raise InvalidInputError(
+                    f"{name} needs the {need} set, which this task does not have; it has {', '.join(task.parts)}."
+                )
+        if "class" in self.about.needs and not task.forgotten_classes:
+            raise InvalidInputError(
+                f"{name} forgets whole classes, but the retain set has examples of every class in the forget set."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Iterative(Method):
+    """A method that trains. These settings are common to all that do; each has defaults of its own.
+
+    Args:
+        lr, momentum, weight_decay: of the optimiser; for Adam the momentum is its first beta.
+        epochs: passes over the data. batch_size: examples in a batch.
+        optimizer: ``"sgd"`` or ``"adam"``.
+        schedule: of the learning rate. batch_norm: see `amnesty.training.BatchNormPolicy`.
+        max_norm: length to which every update is clipped.
+        sam: radius of sharpness-aware minimisation around the optimiser (`amnesty.training.SAM`); ``None`` is off.
+        saliency: share of the weights that may move: those with the largest gradient on the forget set (SalUn's
+            mask); ``None``: all of them.
+    """
+
+    lr: Positive = 0.01
+    epochs: Count = 10
+    batch_size: Count = 256
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: NotNegative = 0.9
+    weight_decay: NotNegative = 5e-4
+    schedule: Schedule = "constant"
+    batch_norm: BatchNormPolicy = "train"
+    max_norm: Positive | None = None
+    sam: Positive | None = None
+    saliency: Share | None = None
+
+    def train(self, task: Classification, loop: Loop, players: Mapping[str, Role], **other: Any) -> None:
+        """Run the loop with these settings, and with ``other`` arguments of `Loop.run` beside or in place of them."""
+        settings: dict[str, Any] = {
+            "optimizer": self.make_optimizer(),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "schedule": self.schedule,
+            "batch_norm": self.batch_norm,
+            "max_norm": self.max_norm,
+        }
+        if "masks" not in other:
+            settings["masks"] = self.masks(task, loop)
+        loop.run(players, **settings | other)
+
+    def make_optimizer(self, **changes: float) -> MakeOptimizer:
+        """Return the maker of the optimiser, with ``changes`` of ``lr``, ``momentum`` or ``weight_decay``."""
+        chosen = dataclasses.replace(self, **changes) if changes else self  # type: ignore[arg-type]
+
+        def make(parameters: Any, steps: int) -> Optimizer:
+            lr, momentum, decay = chosen.lr, chosen.momentum, chosen.weight_decay
+            base: Optimizer
+            if chosen.optimizer == "adam":
+                base = torch.optim.Adam(parameters, lr, (momentum, 0.999), weight_decay=decay)
+            else:
+                base = torch.optim.SGD(parameters, lr, momentum, weight_decay=decay)
+            return base if chosen.sam is None else SAM(base, chosen.sam)
+
+        return make
+
+    def masks(self, task: Classification, loop: Loop) -> Masks:
+        """Return the saliency masks of the loop's model as it is now; none where all may move."""
+        return chosen_by_saliency(self.saliency, task, loop)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Edit(Method):
+    """A method that changes the weights once, without training.
+
+    Args:
+        saliency: share of the weights that may change; see `Iterative`.
+    """
+
+    saliency: Share | None = None
+
+    @abstractmethod
+    def edit(self, task: Classification, loop: Loop) -> Mapping[str, Tensor]:
+        """Return what is to be added to which parameters of ``loop.model``: name -> tensor of its shape."""
+
+    def run(self, task: Classification, loop: Loop) -> None:
+        """Add the edit to the weights, at coordinates that may move.
+
+        Raises:
+            NonFiniteError: the edit holds NaN or infinity; nothing has moved.
+        """
+        masks = both(chosen_by_saliency(self.saliency, task, loop), loop.masks)
+        parameters = dict(loop.model.named_parameters())
+        before = torch.stack([p.detach().norm() for p in parameters.values()]).norm().item()
+        changed, square = 0, 0.0
+        change = self.edit(task, loop)
+        for name, delta in change.items():
+            if not delta.isfinite().all():
+                raise NonFiniteError(
+                    f"The edit of {name!r} is not finite; the weights have not moved.", 1, loop.model
+                )
+        with torch.no_grad():
+            for name, delta in change.items():
+                kept = delta * masks[name] if name in masks else delta
+                parameters[name].add_(kept)
+                changed += int((kept != 0).sum())
+                square += kept.double().square().sum().item()
+        loop.settle()
+        count = sum(p.numel() for p in parameters.values())
+        loop.note(changed=changed / count, length=square**0.5, relative_length=square**0.5 / max(before, 1e-30))
+
+
+def chosen_by_saliency(share: float | None, task: Classification, loop: Loop) -> Masks:
+    """Return the masks of the ``share`` of weights with the largest gradient on the forget set; none for ``None``."""
+    if share is None:
+        return {}
+    return saliency(loop.model, task.parts["forget"], share)

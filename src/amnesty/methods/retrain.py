@@ -13,7 +13,8 @@ from amnesty.errors import ModelError
 from amnesty.methods.base import About, Method
 from amnesty.seeds import derive, seeded
 from amnesty.tasks import Classification, device_of
-from amnesty.training import Loop, Recipe, reinitialised
+from amnesty.training import Loop, Recipe
+from amnesty.weights import reinitialised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Retrain(Method):
             own ``reset_parameters``. The seed fixes the weights either way.
     """
 
-    about: ClassVar = About("Retraining", "the exact solution", ("retain", "recipe"))
+    about: ClassVar = About("Retraining", "Retrain", "", None, "the exact solution", ("retain", "recipe"))
 
     recipe: Recipe = field(default_factory=Recipe)
     fresh: Callable[[], nn.Module] | None = None
@@ -38,7 +39,7 @@ class Retrain(Method):
         Raises:
             ModelError: a module cannot be initialised afresh, or ``fresh`` makes another architecture.
         """
-        loop.model = self._new(loop).to(device_of(loop.model))
+        loop.replace(self._new(loop).to(device_of(loop.model)))
         self.recipe.run(loop, task.preserved())
 
     def _new(self, loop: Loop) -> nn.Module:

@@ -29,11 +29,12 @@ from amnesty.data import (
 from amnesty.errors import InvalidInputError
 from amnesty.evaluation import Scores, evaluate
 from amnesty.files import write_json, write_json_lines
-from amnesty.methods import Method, Outcome, Retrain, unlearn
+from amnesty.methods import Method, Retrain
 from amnesty.seeds import derive
 from amnesty.studies.digits_settings import SETTINGS
 from amnesty.tasks import Classification
 from amnesty.training import Recipe, train
+from amnesty.unlearning import Outcome, unlearn
 
 Name = Literal["class", "random", "poisoned"]
 NAMES: tuple[Name, ...] = get_args(Name)

@@ -25,10 +25,12 @@ class Role:
     Args:
         part: ``"forget"``, ``"retain"``, or another part that the task has.
         loss: see `Loss`.
+        beside: a second part; the loss then gets a pair of batches, one of each.
     """
 
     part: str
     loss: Loss
+    beside: str | None = None
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from amnesty.data import Batches, class_names
+from amnesty.data import Batches, Joined, Together, class_names, dataset_of
 from amnesty.errors import InvalidInputError, ModelError
 from amnesty.seeds import generator, seeded
 from amnesty.tasks import forgetting
 from amnesty.tasks.base import Role, Source, device_of
 from amnesty.tasks.inspection import Inspection, inspect, refuse_duplicates
-from amnesty.tasks.labelled import Predictions, count_classes, cross_entropy, predict, unpack
+from amnesty.tasks.labelled import Predictions, count_classes, predict, unpack
 from amnesty.tasks.margins import margins
+from amnesty.tasks.objectives import Mean, Mixed, cross_entropy
 from amnesty.tasks.overlap import refuse_shared_indices
+
+Wish = Literal["auto", "unseen", "shifted", "relabel", "relabel_any", "ascend"]
+"""What a forgetting player wants; see `Classification.wished`."""
+
+WISHES: tuple[Wish, ...] = get_args(Wish)
 
 
 class Classification:
@@ -27,8 +34,10 @@ class Classification:
         model: maps a batch of inputs to logits, shape [B, C], or to an object with such a ``logits``. It is
             never changed: `amnesty.unlearn` works on a copy.
         forget: examples the model was trained on and must forget; a data set of ``(input, label)`` pairs (or
-            mappings with an input and a label) or a ``DataLoader`` of such batches.
-        retain: examples it was trained on and must keep.
+            mappings with an input and a label) or a ``DataLoader`` of such batches. Or several of them by name,
+            such as ``{"user 7": ..., "user 9": ...}``: methods that bargain give each a player of its own, for all
+            others they are one forget set.
+        retain: examples it was trained on and must keep. Some methods need none.
         holdout: examples it never saw, for evaluation only; no method reads them.
         validation: further unseen examples, with labels of the same kind as those of ``forget`` (wrong ones, where
             a poisoned batch is to be forgotten), which a method may read to know what unseen data looks like.
@@ -42,7 +51,8 @@ class Classification:
     Raises:
         ModelError: no parameter of the model is trainable.
         SplitError: a part is empty, or two parts take the same index of one data set.
-        InvalidInputError: ``duplicates`` is unknown.
+        DataError: a named forget set is a loader that cannot be seen through.
+        InvalidInputError: ``duplicates`` is unknown, or a named forget set has the name of a part.
 
     What the examples hold is checked by `check`, which `unlearn` and `evaluate` call before any work.
     """
@@ -51,8 +61,8 @@ class Classification:
         self,
         model: nn.Module,
         *,
-        forget: Source,
-        retain: Source,
+        forget: Source | Mapping[str, Source],
+        retain: Source | None = None,
         holdout: Source | None = None,
         validation: Source | None = None,
         nonmembers: Source | None = None,
@@ -63,33 +73,75 @@ class Classification:
             raise InvalidInputError(f"`duplicates` must be 'refuse' or 'keep', found {duplicates!r}.")
         if not isinstance(model, nn.Module):
             raise InvalidInputError(f"`model` must be a `torch.nn.Module`, found {type(model).__name__}.")
-        for name, source in (("forget", forget), ("retain", retain)):
-            if source is None:
-                raise InvalidInputError(f"`{name}` must be a data set or a `DataLoader`, found None.")
+        if forget is None or (isinstance(forget, Mapping) and not forget):
+            raise InvalidInputError("`forget` must be a data set, a `DataLoader`, or several by name; found none.")
         if not any(p.requires_grad for p in model.parameters()):
             raise ModelError("No parameter of `model` requires a gradient: there is nothing that could forget.")
-        given = {
-            "forget": forget,
-            "retain": retain,
-            "holdout": holdout,
-            "validation": validation,
-            "nonmembers": nonmembers,
-        }
+        self.sets = _named_sets(forget)
+        others = {"retain": retain, "holdout": holdout, "validation": validation, "nonmembers": nonmembers}
+        rest = {name: source for name, source in others.items() if source is not None}
+        taken = {"forget", *others} & self.sets.keys()
+        if taken:
+            raise InvalidInputError(f"`forget` must not name a set {sorted(taken)[0]!r}: parts are called so.")
+        given = {**(self.sets or {"forget": _union(forget)}), **rest}
+        for name, source in given.items():
+            Batches(source, name=name)  # refuses what is empty or has no length
         self.model = model
-        self.parts: dict[str, Source] = {name: source for name, source in given.items() if source is not None}
+        self.parts: dict[str, Source] = {"forget": _union(forget), **rest}
         self.duplicates = duplicates
         self._names = None if class_names is None else tuple(class_names)
         self._inspections: dict[str, Inspection] = {}
         self._classes = 0
-        for name, source in self.parts.items():
-            Batches(source, name=name)  # refuses what is empty or has no length
-        refuse_shared_indices(self.parts)
+        refuse_shared_indices(given)
 
     # What the players want.
 
     def preserved(self) -> Role:
         """Return the retaining player: cross-entropy on the retain set."""
         return Role("retain", cross_entropy)
+
+    def each(self, role: Role) -> dict[str, Role]:
+        """Return a forgetting player for each named forget set; one called ``"forget"`` where there are none."""
+        if not self.sets:
+            return {"forget": role}
+        return {name: dataclasses.replace(role, part=f"forget/{name}") for name in self.sets}
+
+    def together(self, forget: Role, retain: Role, retained: Source | None = None) -> tuple[Role, Together]:
+        """Return one player for both parts, and the one data set that it learns from in one shuffled stream.
+
+        Args:
+            forget: what is wanted of the forget set; its loss is a `Mean`.
+            retain: what is wanted of the retain set, likewise.
+            retained: a share of the retain set, in place of all of it.
+
+        Raises:
+            DataError: a part is a loader that cannot be seen through.
+        """
+        assert isinstance(forget.loss, Mean)
+        assert isinstance(retain.loss, Mean)
+        retained = self._find("retain") if retained is None else retained
+        sources = {"forget": self.parts["forget"], "retain": retained}
+        both = Together([dataset_of(source, name) for name, source in sources.items()])
+        return Role("together", Mixed((forget.loss.objective, retain.loss.objective))), both
+
+    def wished(self, wish: Wish, cap: float | None = None) -> Role:
+        """Return a forgetting player.
+
+        Args:
+            wish: what it wants.
+                ``"unseen"``: to look like the validation part, or like a class never met; see `unseen_like`;
+                ``"shifted"``: the same with shifted forget images in place of a validation part;
+                ``"relabel"``: random labels of other classes that are kept;
+                ``"relabel_any"``: random labels of any class, as published;
+                ``"ascend"``: a high cross-entropy;
+                ``"auto"``: ``"unseen"`` where the task can tell what that is (`knows_unseen`), else ``"relabel"``.
+            cap: of ``"ascend"``: the cross-entropy (nats) that is high enough.
+        """
+        if wish == "ascend":
+            return self.ascended(cap)
+        if wish == "unseen" or (wish == "auto" and self.knows_unseen):
+            return self.unseen_like()
+        return self.unseen_like(shifted=True) if wish == "shifted" else self.relabelled(wish != "relabel_any")
 
     def relabelled(self, exclude_true: bool = True) -> Role:
         """Return a forgetting player: cross-entropy with labels drawn anew, uniformly, for each batch.
@@ -98,9 +150,9 @@ class Classification:
         from all classes, as in the published code: one example in C is then taught again, and a forgotten
         class may be drawn.
         """
-        kept = sorted(set(self.labels("retain").tolist()))
-        pool = torch.tensor(kept) if exclude_true else torch.arange(self.classes)
-        return Role("forget", forgetting.relabelled(pool, exclude_true))
+        known = exclude_true and "retain" in self.parts
+        pool = torch.unique(self.labels("retain")) if known else torch.arange(self.classes)
+        return Role("forget", Mean(forgetting.relabelled(pool, exclude_true)))
 
     def ascended(self, cap: float | None = None) -> Role:
         """Return a forgetting player: minus the cross-entropy on the forget set.
@@ -111,7 +163,7 @@ class Classification:
         Raises:
             InvalidInputError: ``cap`` is not positive.
         """
-        return Role("forget", forgetting.ascended(cap))
+        return Role("forget", Mean(forgetting.ascended(cap)))
 
     def unseen_like(self, shifted: bool = False) -> Role:
         """Return a forgetting player that wants the forget set to look like examples never seen, and no worse.
@@ -137,7 +189,7 @@ class Classification:
             like = self._shifted() if shifted else self._validation()
             ordinary = ~torch.isin(like.labels, torch.tensor(gone, dtype=torch.int64))
             unseen[forgetting.OTHERS] = _sorted(like.logits[ordinary], like.labels[ordinary])
-        return Role("forget", forgetting.unseen_like(unseen))
+        return Role("forget", Mean(forgetting.unseen_like(unseen)))
 
     def _validation(self) -> Predictions:
         if "validation" not in self.parts:
@@ -152,6 +204,17 @@ class Classification:
         return predict(self.model, self.parts["forget"], change=lambda x: forgetting.shifted_images(x, offsets))
 
     # What is in the data.
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Every part that a player may see, the named forget sets as ``"forget/<name>"``."""
+        return {**self.parts, **{f"forget/{name}": source for name, source in self.sets.items()}}
+
+    @property
+    def probe(self) -> Tensor:
+        """First inputs of the forget set, shape [2, ...] at most: what a model can be tried on."""
+        self.check()
+        return self._inspections["forget"].probe
 
     @property
     def classes(self) -> int:
@@ -178,13 +241,19 @@ class Classification:
 
     @property
     def forgotten_classes(self) -> tuple[int, ...]:
-        """Classes that are forgotten altogether: they occur in the forget set and not in the retain set."""
+        """Classes that are forgotten altogether: they occur in the forget set and not in the retain set.
+
+        Raises:
+            InvalidInputError: the task has no retain set, so that nobody can tell.
+        """
         kept = set(self.labels("retain").tolist())
         return tuple(sorted(set(self.labels("forget").tolist()) - kept))
 
     @property
     def knows_unseen(self) -> bool:
         """Say whether `unseen_like` can be asked for: a validation part, or only whole classes to forget."""
+        if "retain" not in self.parts:
+            return False
         return "validation" in self.parts or set(self.labels("forget").tolist()) <= set(self.forgotten_classes)
 
     def check(self) -> None:
@@ -199,7 +268,7 @@ class Classification:
         if self._classes:
             return
         device = device_of(self.model)
-        compared = ("forget", "retain") if self.duplicates == "refuse" else ()
+        compared = ("forget", "retain") if self.duplicates == "refuse" and "retain" in self.parts else ()
         found = {}
         for name, source in self.parts.items():
             with seeded(0, device):  # data and models may draw random numbers; the caller's are not for them
@@ -233,6 +302,16 @@ class Classification:
         if part not in self.parts:
             raise InvalidInputError(f"This task has no part {part!r}; it has {', '.join(self.parts)}.")
         return self.parts[part]
+
+
+def _named_sets(forget: Source | Mapping[str, Source]) -> dict[str, Source]:
+    return {str(name): source for name, source in forget.items()} if isinstance(forget, Mapping) else {}
+
+
+def _union(forget: Source | Mapping[str, Source]) -> Source:
+    if not isinstance(forget, Mapping):
+        return forget
+    return Joined([dataset_of(source, name) for name, source in forget.items()])
 
 
 def _sorted(logits: Tensor, labels: Tensor) -> Tensor:

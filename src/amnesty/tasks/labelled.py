@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from amnesty.data import INPUT_KEYS, LABEL_KEYS, Batches, input_and_label
 from amnesty.errors import DataError, ModelError
 from amnesty.seeds import seeded
-from amnesty.tasks.base import Source, device_of, evaluating, to_device
+from amnesty.tasks.base import Source, device_of, evaluating
 from amnesty.tasks.inspection import Inspection
 
 
@@ -61,12 +60,6 @@ def count_classes(model: nn.Module, part: Inspection) -> int:
     if output.shape[1] < 2:
         raise ModelError("The model returns one logit; a model of two classes must return two.")
     return output.shape[1]
-
-
-def cross_entropy(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
-    """Return the mean cross-entropy of a labelled batch: the loss of ordinary training."""
-    inputs, labels = unpack(to_device(batch, device_of(model)))
-    return F.cross_entropy(logits(model(inputs)), labels)
 
 
 def unpack(batch: Any) -> tuple[Tensor, Tensor]:

@@ -6,16 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch.utils.data import (
-    BatchSampler,
-    ConcatDataset,
-    DataLoader,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-)
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
+from amnesty.data import sampled
 from amnesty.errors import SplitError
 from amnesty.tasks.base import Source
 
@@ -46,7 +39,7 @@ def refuse_shared_indices(parts: Mapping[str, Source]) -> None:
 def _origins(name: str, source: Any) -> dict[int, np.ndarray]:
     """Return identity of a data set -> which of its indices ``source`` takes."""
     if isinstance(source, DataLoader):
-        chosen = _sampled(source)
+        chosen = sampled(source)
         if chosen is None:
             return {}
         source = Subset(source.dataset, chosen)
@@ -67,16 +60,3 @@ def _flat(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
         flat = [_flat(part) for part in dataset.datasets]
         return np.concatenate([f[0] for f in flat]), np.concatenate([f[1] for f in flat])
     return np.full(len(dataset), id(dataset)), np.arange(len(dataset))
-
-
-def _sampled(loader: DataLoader[Any]) -> Any:
-    """Return the indices that a loader draws from, ``None`` if that cannot be known."""
-    if loader.batch_sampler is None:
-        sampler: Any = loader.sampler
-    elif type(loader.batch_sampler) is BatchSampler:
-        sampler = loader.batch_sampler.sampler
-    else:
-        return None
-    if isinstance(sampler, SubsetRandomSampler):
-        return sampler.indices
-    return range(len(loader.dataset)) if isinstance(sampler, SequentialSampler | RandomSampler) else None  # type: ignore[arg-type]

@@ -1,28 +1,45 @@
 """The loop, its schedules, masks and batch-norm policies; ordinary training."""
 
 from amnesty.training.batchnorm import BATCH_NORM_POLICIES, BatchNormPolicy
-from amnesty.training.fit import Recipe, reinitialised, train
-from amnesty.training.loop import PRECISIONS, Loop, MakeOptimizer
-from amnesty.training.masks import FrozenCoordinates, Masks
+from amnesty.training.fit import Recipe, train
+from amnesty.training.hooks import Hook, pull_back, shrink
+from amnesty.training.loop import PRECISIONS, Loop
+from amnesty.training.masks import FrozenCoordinates, Masks, both, check_masks
 from amnesty.training.progress import Record, Watch, progress_bar
-from amnesty.training.schedules import SCHEDULES, Schedule
-from amnesty.training.settings import faults
+from amnesty.training.sam import SAM
+from amnesty.training.schedules import SCHEDULES, Factor, Schedule, factor
+from amnesty.training.settings import Between, Count, CountOrZero, NotNegative, Part, Positive, Share, faults
+from amnesty.training.stepper import MakeOptimizer
 
 __all__ = [
     "BATCH_NORM_POLICIES",
     "PRECISIONS",
+    "SAM",
     "SCHEDULES",
     "BatchNormPolicy",
+    "Between",
+    "Count",
+    "CountOrZero",
+    "Factor",
     "FrozenCoordinates",
+    "Hook",
     "Loop",
     "MakeOptimizer",
     "Masks",
+    "NotNegative",
+    "Part",
+    "Positive",
     "Recipe",
     "Record",
     "Schedule",
+    "Share",
     "Watch",
+    "both",
+    "check_masks",
+    "factor",
     "faults",
     "progress_bar",
-    "reinitialised",
+    "pull_back",
+    "shrink",
     "train",
 ]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from amnesty.bargaining import Sum
-from amnesty.errors import InvalidInputError, ModelError
-from amnesty.seeds import derive, seeded
+from amnesty.errors import InvalidInputError
+from amnesty.seeds import seeded
 from amnesty.tasks import Role, Source, count_classes, cross_entropy, device_of, inspect, unpack
 from amnesty.training.loop import Loop
 from amnesty.training.progress import Watch
 from amnesty.training.schedules import Schedule
-from amnesty.training.settings import faults
+from amnesty.training.settings import Count, NotNegative, Positive, faults
+from amnesty.weights import reinitialised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,11 @@ class Recipe:
         InvalidInputError: settings out of range, all of them named at once.
     """
 
-    lr: float = 0.1
-    epochs: int = 30
-    batch_size: int = 128
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    lr: Positive = 0.1
+    epochs: Count = 30
+    batch_size: Count = 128
+    momentum: NotNegative = 0.9
+    weight_decay: NotNegative = 5e-4
     schedule: Schedule = "cosine"
 
     def __post_init__(self) -> None:
@@ -42,19 +43,19 @@ class Recipe:
         if wrong:
             raise InvalidInputError(f"Recipe: {'; '.join(wrong)}.")
 
-    def run(self, loop: Loop, role: Role) -> None:
-        """Train ``loop.model`` in place on the part and loss of ``role``."""
-        loop.run(
-            {role.part: role},
-            optimizer=lambda parameters, steps: torch.optim.SGD(
+    def run(self, loop: Loop, role: Role, **other: Any) -> None:
+        """Train ``loop.model`` in place on the part and loss of ``role``, with ``other`` arguments of `Loop.run`."""
+        settings: dict[str, Any] = {
+            "optimizer": lambda parameters, steps: torch.optim.SGD(
                 parameters, self.lr, self.momentum, weight_decay=self.weight_decay
             ),
-            epochs=self.epochs,
-            rule=Sum(),
-            batch_size=self.batch_size,
-            schedule=self.schedule,
-            retaining=(role.part,),
-        )
+            "epochs": self.epochs,
+            "rule": Sum(),
+            "batch_size": self.batch_size,
+            "schedule": self.schedule,
+            "retaining": (role.part,),
+        }
+        loop.run({role.part: role}, **settings | other)
 
 
 def train(model: nn.Module, data: Source, recipe: Recipe, *, seed: int = 0, watch: Watch | None = None) -> nn.Module:
@@ -72,40 +73,3 @@ def train(model: nn.Module, data: Source, recipe: Recipe, *, seed: int = 0, watc
     with seeded(seed, device):
         recipe.run(Loop(fresh, {"train": data}, seed, watch=watch), Role("train", cross_entropy))
     return fresh.eval()
-
-
-def reinitialised(model: nn.Module, seed: int) -> nn.Module:
-    """Return a copy whose every parameter is as new, by its module's own ``reset_parameters``.
-
-    Those of batch norm reset its running statistics too. Buffers of modules without that method, such as the
-    constants of a normalisation, are kept.
-
-    Raises:
-        ModelError: a module holds parameters of its own but no ``reset_parameters``, or some parameters are
-            frozen, so that nobody can tell whether they are to be new. Give a function that makes a new model.
-    """
-    fresh = copy.deepcopy(model)
-    stuck = [
-        name or type(module).__name__
-        for name, module in fresh.named_modules()
-        if list(module.parameters(recurse=False)) and not hasattr(module, "reset_parameters")
-    ]
-    if stuck:
-        raise ModelError(
-            f"Cannot initialise {', '.join(stuck[:5])} afresh: no `reset_parameters`. Add that method, or pass "
-            "`Retrain(fresh=...)` a function that makes a new model."
-        )
-    frozen = [name for name, p in fresh.named_parameters() if not p.requires_grad]
-    if frozen:
-        raise ModelError(
-            f"{len(frozen)} parameters are frozen, such as {frozen[0]!r}: is training to start from their values or "
-            "from new ones? Pass `Retrain(fresh=...)` a function that makes the model to train."
-        )
-    home = device_of(fresh)
-    with seeded(derive(seed, "initialisation"), torch.device("cpu")):
-        fresh.cpu()  # so that a seed gives the same weights wherever the model lives
-        for module in fresh.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
-    return fresh.to(home)

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
-from amnesty.bargaining import Agreement, Bargain, Rule, Sum
+from amnesty.bargaining import Lookahead, Rule, Sum
 from amnesty.data import Batches, Pairing, pair, steps
-from amnesty.errors import InvalidInputError, NonFiniteError, PrecisionError
+from amnesty.errors import InvalidInputError, PrecisionError
 from amnesty.seeds import generator
-from amnesty.tasks import Role, Source, device_of, to_device
-from amnesty.training.batchnorm import (
-    BATCH_NORM_POLICIES,
-    BatchNormPolicy,
-    BufferGuard,
-    Statistics,
-    set_modes,
-)
-from amnesty.training.masks import FrozenCoordinates, Masks
+from amnesty.tasks import Role, Source
+from amnesty.training.batchnorm import BATCH_NORM_POLICIES, BatchNormPolicy
+from amnesty.training.hooks import Hook
+from amnesty.training.masks import FrozenCoordinates, Masks, both
 from amnesty.training.progress import Record, Watch
-from amnesty.training.schedules import SCHEDULES, Schedule, scheduler
+from amnesty.training.schedules import SCHEDULES, Factor, Schedule
+from amnesty.training.stepper import MakeOptimizer, Stepper, check_weights
 
 PRECISIONS = ("float32", "bfloat16")
-
-MakeOptimizer = Callable[[Any, int], Optimizer]
-"""Makes the optimiser of the parameters given, for a run of so many steps, such as
-``lambda parameters, steps: torch.optim.SGD(parameters, lr=0.01)``."""
 
 
 @dataclass
@@ -44,7 +36,10 @@ class Loop:
         precision: ``"float32"``, or ``"bfloat16"`` for autocast with float32 weights.
         workers: processes that read data sets that are not in memory.
         watch: told of every step.
+        masks: coordinates that may move in the whole run; the others keep the values that they have when the loop is
+            made, whatever happens to the model in between. See `hold`.
         history: one record a step, over all calls of `run`; see `Record`.
+        epochs: passes made so far, over all calls of `run`; every pass has a data order of its own.
     """
 
     model: nn.Module
@@ -53,11 +48,15 @@ class Loop:
     precision: str = "float32"
     workers: int = 0
     watch: Watch | None = None
+    masks: Masks = field(default_factory=dict)
     history: list[Record] = field(default_factory=list)
+    epochs: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise PrecisionError(f"`precision` must be one of {', '.join(PRECISIONS)}, found {self.precision!r}.")
+        self._frozen = FrozenCoordinates(self.model, self.masks)
+        self._labels: dict[str, torch.Generator] = {}
 
     def run(
         self,
@@ -66,15 +65,20 @@ class Loop:
         optimizer: MakeOptimizer,
         epochs: int,
         at_least: int = 0,
-        rule: Rule,
+        last_pass: float = 1.0,
+        rule: Rule | None = None,
         alone: Rule | None = None,
         retaining: tuple[str, ...] = ("retain",),
+        lookahead: Mapping[str, Lookahead] | None = None,
+        during: Mapping[str, int] | None = None,
         batch_size: int | Mapping[str, int] = 256,
         pairing: Pairing = "cycle_forget",
-        schedule: Schedule = "constant",
+        schedule: Schedule | Factor = "constant",
         batch_norm: BatchNormPolicy = "train",
         masks: Masks | None = None,
         max_norm: float | None = None,
+        hooks: Sequence[Hook] = (),
+        parts: Mapping[str, Source] | None = None,
     ) -> None:
         """Run ``epochs`` passes of steps.
 
@@ -83,17 +87,22 @@ class Loop:
             optimizer: see `MakeOptimizer`.
             epochs: passes over the leader's data.
             at_least: steps that the run has at least; more passes are made where there is little data.
-            rule: how the players' gradients become one update.
+            last_pass: share of its steps that the last pass makes, at least one of them.
+            rule: how the players' gradients become one update; their sum by default.
             alone: the rule of steps at which a single player has a batch, while others exist; a plain step
                 by default.
             retaining: names of the players whose batches may move batch-norm statistics under
                 ``"retain_stats"``, and who move alone where no agreement exists.
+            lookahead: name of a player -> how it looks past another's step; see `Lookahead`.
+            during: name of a player -> number of first passes in which it takes part; in all by default.
             batch_size: of every player, or one for each by name.
             pairing: see `amnesty.data.pair`.
-            schedule: see `Schedule`.
+            schedule: see `Schedule` and `Factor`.
             batch_norm: see `BatchNormPolicy`.
-            masks: see `Masks`; held exactly.
+            masks: see `Masks`; held exactly, beside those of the loop.
             max_norm: clip the update to this length.
+            hooks: see `Hook`.
+            parts: further parts of the data, for this run.
 
         Raises:
             InvalidInputError: a setting is unknown or out of range, or a player needs a part of the data
@@ -102,131 +111,132 @@ class Loop:
                 step before, and the error holds the model as that step left it. Or a weight of the model is
                 not finite: found after the last step, or where a loss is not finite for that reason.
         """
-        self._check(players, epochs, schedule, batch_norm)
+        parts = {**self.parts, **(parts or {})}
+        _check(players, parts, epochs, last_pass, schedule, batch_norm, pairing, during or {})
         sizes = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(players, batch_size)
-        streams = {
-            name: Batches(self.parts[role.part], sizes[name], self.seed, name, self.workers)
-            for name, role in players.items()
-        }
-        each = steps(streams, pairing)
-        epochs = max(epochs, -(-at_least // each))
-        stepper = _Stepper(self, players, rule, alone or Sum(), retaining, masks or {}, max_norm)
-        stepper.start(optimizer, schedule, epochs * each, batch_norm)
-        total = len(self.history) + epochs * each
-        for epoch in range(1, epochs + 1):
-            for batches in pair(streams, pairing, epoch):
-                self.history.append(stepper.step(batches, epoch))
+        streams = self._streams(players, parts, sizes)
+        plan = _plan(streams, pairing, epochs, at_least, during or {})
+        stepper = Stepper(
+            self.model,
+            players,
+            rule=rule or Sum(),
+            alone=alone or Sum(),
+            retaining=retaining,
+            lookahead=lookahead or {},
+            masks=both(masks or {}, self.masks),
+            frozen=self._frozen,
+            max_norm=max_norm,
+            hooks=hooks,
+            labels=self._generators(players),
+            seed=self.seed,
+            half=self.precision == "bfloat16",
+        )
+        counts = [steps(active, pairing) for active in plan]
+        counts[-1] = max(1, round(last_pass * counts[-1]))
+        count = sum(counts)
+        stepper.start(optimizer, schedule, count, batch_norm)
+        total = len(self.history) + count
+        for epoch, active in enumerate(plan, start=1):
+            self.epochs += 1
+            stepper.call("start_epoch", epoch)
+            for batches in islice(pair(active, pairing, self.epochs), counts[epoch - 1]):
+                self.history.append(stepper.step(_joined(batches), len(self.history) + 1, self.epochs))
                 if self.watch is not None:
                     self.watch(self.history[-1], total)
-        self.check_weights()
+            stepper.call("end_epoch", epoch)
+        check_weights(self.model, len(self.history))
 
-    def check_weights(self) -> None:
-        """Raise `NonFiniteError` if a weight of the model is not finite."""
-        broken = [name for name, p in self.model.named_parameters() if not p.isfinite().all()]
-        if broken:
-            step = len(self.history)
-            raise NonFiniteError(
-                f"Weights of {broken[0]!r} are not finite after step {step}. A smaller `lr` usually helps.",
-                step,
-                self.model,
-            )
+    def replace(self, model: nn.Module) -> None:
+        """Go on with another model of the same parameters, to which the loop's masks apply too."""
+        self.model, self._frozen = model, FrozenCoordinates(model, self.masks, self._frozen.values)
+        self._frozen.restore()
 
-    def _check(self, players: Mapping[str, Role], epochs: int, schedule: str, batch_norm: str) -> None:
-        faults = []
-        if epochs < 1:
-            faults.append(f"`epochs` must be at least 1, found {epochs}")
-        for name, found, known in (
-            ("schedule", schedule, SCHEDULES),
-            ("batch_norm", batch_norm, BATCH_NORM_POLICIES),
-        ):
-            if found not in known:
-                faults.append(f"`{name}` must be one of {', '.join(known)}, found {found!r}")
+    def hold(self, masks: Masks) -> None:
+        """Hold further coordinates, at what they are now, for the rest of the run; see `Masks`."""
+        self._frozen.restore()
+        self.masks = both(self.masks, masks)
+        self._frozen = FrozenCoordinates(self.model, self.masks)
+
+    def settle(self) -> None:
+        """Put back what the loop's masks hold; for whoever changed the model without `run`."""
+        self._frozen.restore()
+
+    def note(self, **facts: float) -> None:
+        """Add a record of something done to the model outside `run`, such as a one-shot edit."""
+        self.history.append({"step": len(self.history) + 1, "epoch": self.epochs, **facts})
+        if self.watch is not None:
+            self.watch(self.history[-1], len(self.history))
+
+    def _streams(
+        self, players: Mapping[str, Role], parts: Mapping[str, Source], sizes: Mapping[str, int]
+    ) -> dict[str, Batches]:
+        streams = {}
         for name, role in players.items():
-            if role.part not in self.parts:
-                faults.append(f"player {name!r} needs the {role.part} set, which was not given")
-        if faults:
-            raise InvalidInputError(f"{'; '.join(faults)}.")
+            if role.beside is not None:
+                other = name + _BESIDE
+                streams[other] = Batches(parts[role.beside], sizes[name], self.seed, other, self.workers)
+            streams[name] = Batches(parts[role.part], sizes[name], self.seed, name, self.workers)
+        return streams
+
+    def _generators(self, players: Mapping[str, Role]) -> Mapping[str, torch.Generator]:
+        for name in players:  # kept over calls of `run`, so that a later phase draws other labels
+            self._labels.setdefault(name, generator(self.seed, "labels", name))
+        return self._labels
 
 
-class _Stepper:
-    """What one call of `Loop.run` keeps from step to step."""
+_BESIDE = " (beside)"
 
-    def __init__(
-        self,
-        loop: Loop,
-        players: Mapping[str, Role],
-        rule: Rule,
-        alone: Rule,
-        retaining: tuple[str, ...],
-        masks: Masks,
-        max_norm: float | None,
-    ) -> None:
-        named = dict(loop.model.named_parameters())
-        pick = [masks.get(name) for name in named]
-        self.loop, self.players, self.retaining, self.max_norm = loop, players, retaining, max_norm
-        self.moving = [p for p in named.values() if p.requires_grad]
-        self.frozen = FrozenCoordinates(loop.model, masks)
-        self.together, self.alone = (
-            Bargain(named.values(), chosen, retaining=retaining, masks=pick, seed=loop.seed)
-            for chosen in (rule, alone)
-        )
-        self.labels = {name: generator(loop.seed, "labels", name) for name in players}
 
-    def start(self, optimizer: MakeOptimizer, schedule: Schedule, total: int, policy: BatchNormPolicy) -> None:
-        """Make the optimiser and put the model into its modes."""
-        self.optimizer = optimizer(self.moving, total)
-        self.rates = scheduler(self.optimizer, schedule, total)
-        set_modes(self.loop.model, policy)
-        self.guard = BufferGuard(self.loop.model)
-        self.statistics = Statistics(self.loop.model)
-        self.followed = self.retaining if policy == "retain_stats" else tuple(self.players)
+def _joined(batches: Mapping[str, Any]) -> dict[str, Any]:
+    """Give players that see two parts their two batches."""
+    return {
+        name: (batch, batches[name + _BESIDE]) if name + _BESIDE in batches else batch
+        for name, batch in batches.items()
+        if not name.endswith(_BESIDE)
+    }
 
-    def step(self, batches: Mapping[str, Any], epoch: int) -> Record:
-        """Bargain over one set of batches, move the weights and return the record."""
-        self.guard.remember()
-        lone = len(batches) == 1 and len(self.players) > 1
-        closures = {name: self._closure(name, batches[name]) for name in self.players if name in batches}
-        try:
-            with torch.autocast(device_of(self.loop.model).type, enabled=False):  # the caller's, in backward passes
-                agreement = (self.alone if lone else self.together).backward(**closures)
-        finally:
-            self.statistics.follow(True)
-        record = self._record(agreement, epoch)
-        if self.max_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.moving, self.max_norm)
-        self.optimizer.step()
-        self.frozen.after_step(self.optimizer)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.rates.step()
-        return record
 
-    def _closure(self, name: str, batch: Any) -> Callable[[], Tensor]:
-        model, role, device = self.loop.model, self.players[name], device_of(self.loop.model)
+def _plan(
+    streams: Mapping[str, Batches], pairing: Pairing, epochs: int, at_least: int, during: Mapping[str, int]
+) -> list[dict[str, Batches]]:
+    """Return the streams of each pass."""
 
-        def loss() -> Tensor:
-            half = self.loop.precision == "bfloat16"
-            # Until the next player's turn, so that activation checkpoints recompute alike.
-            self.statistics.follow(name in self.followed)
-            # No cache: inside an autocast of the caller's it would outlive the step that moves the weights.
-            with torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False):
-                return role.loss(model, to_device(batch, device), self.labels[name])
+    def passes() -> Iterator[dict[str, Batches]]:
+        count = done = 0
+        while count < epochs or done < at_least:
+            count += 1
+            active = {n: s for n, s in streams.items() if count <= during.get(n.removesuffix(_BESIDE), count)}
+            done += steps(active, pairing)
+            yield active
 
-        return loss
+    return list(passes())
 
-    def _record(self, agreement: Agreement, epoch: int) -> Record:
-        step = len(self.loop.history) + 1
-        try:
-            agreement.check_finite()
-        except NonFiniteError as error:
-            self.guard.restore()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.loop.check_weights()
-            raise NonFiniteError(
-                f"Step {step} (epoch {epoch}): {error} The weights have not moved since step {step - 1}, the last "
-                "good one; they are in this error's `model`. A smaller `lr`, or a `cap` where the loss is unbounded, "
-                "usually helps.",
-                step,
-                self.loop.model,
-            ) from error
-        rate = float(self.rates.get_last_lr()[0])
-        return {"step": step, "epoch": epoch, "lr": rate, **agreement.numbers()}
+
+def _check(
+    players: Mapping[str, Role],
+    parts: Mapping[str, Source],
+    epochs: int,
+    last_pass: float,
+    schedule: Any,
+    batch_norm: str,
+    pairing: str,
+    during: Mapping[str, int],
+) -> None:
+    faults = []
+    if epochs < 1:
+        faults.append(f"`epochs` must be at least 1, found {epochs}")
+    if not 0 < last_pass <= 1:
+        faults.append(f"`last_pass` must be in (0, 1], found {last_pass}")
+    if not callable(schedule) and schedule not in SCHEDULES:
+        faults.append(f"`schedule` must be one of {', '.join(SCHEDULES)} or a function, found {schedule!r}")
+    if batch_norm not in BATCH_NORM_POLICIES:
+        faults.append(f"`batch_norm` must be one of {', '.join(BATCH_NORM_POLICIES)}, found {batch_norm!r}")
+    for name, role in players.items():
+        for part in filter(None, (role.part, role.beside)):
+            if part not in parts:
+                faults.append(f"player {name!r} needs the {part} set, which was not given")
+        if role.beside is not None and pairing in ("sequential", "retain_tail"):
+            faults.append(f"player {name!r} sees two parts at once, which `pairing` {pairing!r} keeps apart")
+    faults += [f"`during` names {name!r}, who does not play" for name in during if name not in players]
+    if faults:
+        raise InvalidInputError(f"{'; '.join(faults)}.")

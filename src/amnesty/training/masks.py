@@ -31,6 +31,12 @@ def check_masks(model: nn.Module, masks: Masks) -> None:
             )
 
 
+def both(first: Masks, second: Masks) -> Masks:
+    """Return masks that are True where both are."""
+    shared = {name: first[name] & second[name] for name in first.keys() & second.keys()}
+    return {**first, **second, **shared}
+
+
 class FrozenCoordinates:
     """Keeps masked-out coordinates at their first value, to the bit, through any `torch.optim` optimiser.
 
@@ -41,21 +47,36 @@ class FrozenCoordinates:
     Args:
         model: whose parameters are stepped.
         masks: see `Masks`.
+        values: what the coordinates are held at, by name; by default what they are now.
 
     Raises:
         UnknownNameError, ShapeError: as `check_masks`.
     """
 
-    def __init__(self, model: nn.Module, masks: Masks) -> None:
+    def __init__(self, model: nn.Module, masks: Masks, values: Mapping[str, Tensor] | None = None) -> None:
         check_masks(model, masks)
         parameters = dict(model.named_parameters())
-        self._held = [(parameters[n], m, parameters[n].detach().clone()) for n, m in masks.items()]
+        self.values = values or {name: parameters[name].detach().clone() for name in masks}
+        self._held = [(parameters[name], mask, self.values[name]) for name, mask in masks.items()]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the frozen coordinates back."""
+        for parameter, mask, first in self._held:
+            parameter.copy_(torch.where(mask, parameter, first))
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Mask the gradients, for whoever added to them after the bargain, which masks its own."""
+        for parameter, mask, _ in self._held:
+            if parameter.grad is not None:
+                parameter.grad.mul_(mask)
 
     @torch.no_grad()
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Put the frozen coordinates back; call it after every ``optimizer.step()``."""
-        for parameter, mask, first in self._held:
-            parameter.copy_(torch.where(mask, parameter, first))
+        self.restore()
+        for parameter, mask, _ in self._held:
             for value in optimizer.state.get(parameter, {}).values():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     value.mul_(mask)
