@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from amnesty.errors import AmnestyError
@@ -67,11 +68,12 @@ def methods(
     if name is not None:
         _show_method(method_named(name))
         return
-    table = Table(Column("Name", no_wrap=True), "In papers", "Year", "Source", "Needs", "In one line", pad_edge=False)
+    table = Table(Column(no_wrap=True), "", box=None, show_header=False, pad_edge=False)
     for key, method in METHODS.items():
         about = method.about
-        source = f"{about.authors}, {about.paper}" if about.authors else about.paper
-        table.add_row(key, about.short, str(about.year or ""), source, gallery.needs(method), gallery.line(method))
+        source = ", ".join(str(x) for x in (about.authors, about.year, about.paper) if x)
+        table.add_row(f"[bold]{key}[/bold]", escape(gallery.line(method)))
+        table.add_row(f"  {about.short}", f"[dim]{escape(source)}; needs {escape(gallery.needs(method))}[/dim]")
     console.print(table)
     console.print("Settings and sources of one: [bold]amnesty methods NAME[/bold]")
 
@@ -88,6 +90,9 @@ def _show_method(method: Any) -> None:
         table.add_row(setting, default)
     console.print()
     console.print(table)
+    shared = [base.__name__ for base in gallery.SHARING if issubclass(method, base)]
+    if shared:
+        console.print(f"What it shares with others is told in docs/methods.md: {', '.join(shared)}.")
 
 
 def _show_version(asked: bool) -> None:

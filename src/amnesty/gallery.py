@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 
-from amnesty.methods.base import Method
+from amnesty.methods import Edit, Iterative, Method, Negotiated
 
 INTRODUCTION = """# The methods
 
@@ -14,6 +14,14 @@ Made from the one table of methods by `amnesty methods --markdown`. A method is 
 all there is to set; `amnesty methods NAME` shows one. Needs in brackets are used where the task has them or a setting
 asks for them. How they do on data where there is something to forget: [unlearning.md](unlearning.md).
 """
+
+SHARED = """
+## Settings that methods share
+
+A method that trains has those of `Iterative`, one whose players meet in every step those of `Negotiated` too, and one
+that edits the weights once those of `Edit`."""
+
+SHARING: tuple[type[Method], ...] = (Iterative, Negotiated, Edit)
 
 
 def line(method: type[Method]) -> str:
@@ -48,7 +56,12 @@ def page(methods: Mapping[str, type[Method]]) -> str:
         where = f"[{about.authors}](https://arxiv.org/abs/{arxiv})" if arxiv != about.paper else about.paper
         cells = (f"`{name}`", f"[`{method.__name__}`](#{method.__name__.lower()})", str(about.year or ""), where)
         rows.append("| " + " | ".join((*cells, needs(method), line(method))) + " |")
-    return "\n".join([INTRODUCTION, "\n".join(rows), *(_entry(method) for method in methods.values())]) + "\n"
+    entries = [_entry(method) for method in methods.values()]
+    return "\n".join([INTRODUCTION, "\n".join(rows), SHARED, *(_shared(base) for base in SHARING), *entries]) + "\n"
+
+
+def _shared(base: type[Method]) -> str:
+    return f"\n### {base.__name__}\n\n```text\n{inspect.cleandoc(base.__doc__ or '')}\n```"
 
 
 def _entry(method: type[Method]) -> str:

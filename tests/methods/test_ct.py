@@ -51,5 +51,5 @@ def test_a_model_with_nothing_to_transpose_is_refused(model):
     task = tiny.task(no_norm() if model == "frozen" else tiny.MODELS[model]())
     if model == "frozen":
         task.model[0].requires_grad_(False)
-    with pytest.raises(ModelError, match="square kernels of 2-d convolutions, larger than 1 x 1; this .* has none"):
+    with pytest.raises(ModelError, match="nothing to transpose: this .* has no square kernel of a 2-d convolution"):
         amnesty.unlearn(task, CT())

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from amnesty.training.phases import cosine_to, dropping, lasting, stretched
-from amnesty.training.schedules import scheduler
+from amnesty.training.phases import lasting
+from amnesty.training.schedules import cosine_to, dropping, scheduler, stretched
 from tests import tiny
 
 

@@ -9,7 +9,7 @@ from amnesty.methods.base import About, Iterative
 from amnesty.tasks import Classification
 from amnesty.training import BatchNormPolicy, Count, Loop, NotNegative, Schedule, pull_back
 from amnesty.training.freezing import only_trainable
-from amnesty.training.pacing import by_epoch, milestones
+from amnesty.training.schedules import by_epoch, milestones
 from amnesty.weights.layers import last_stages
 
 

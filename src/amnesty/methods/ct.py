@@ -38,6 +38,6 @@ class CT(Iterative):
         super().check(task)
         if not transposable(task.model):
             raise ModelError(
-                "CT transposes square kernels of 2-d convolutions, larger than 1 x 1; this "
-                f"{type(task.model).__name__} has none that may change. Use another method, such as MSG or CFW."
+                f"CT finds nothing to transpose: this {type(task.model).__name__} has no square kernel of a 2-d "
+                "convolution, larger than 1 x 1, that may change. Use another method, such as MSG or CFW."
             )

@@ -9,7 +9,7 @@ from amnesty.methods.base import About, Iterative
 from amnesty.tasks import Classification
 from amnesty.training import Count, Loop, NotNegative, Schedule
 from amnesty.training.freezing import only_trainable
-from amnesty.training.pacing import by_epoch, milestones
+from amnesty.training.schedules import by_epoch, milestones
 from amnesty.weights import renew_modules
 from amnesty.weights.layers import last_stages
 

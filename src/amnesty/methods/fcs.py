@@ -8,7 +8,8 @@ from typing import ClassVar
 from amnesty.methods.base import About, Iterative
 from amnesty.tasks import Classification, Mean, Role, contrasted, uniform
 from amnesty.training import Count, Loop, NotNegative, Positive
-from amnesty.training.phases import cosine_to, lasting, stretched
+from amnesty.training.phases import lasting
+from amnesty.training.schedules import cosine_to, stretched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class FCS(Iterative):
     """
 
     about: ClassVar = About(
-        "Forget, contrast, strengthen", "FCS", "Kaggle, 1st place", 2023, "arXiv:2410.01276", ("forget", "retain")
+        "Forget, contrast, strengthen", "FCS", "Cadet et al.", 2024, "arXiv:2410.01276", ("forget", "retain")
     )
 
     lr: Positive = 4e-3

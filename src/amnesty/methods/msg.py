@@ -14,8 +14,8 @@ from amnesty.methods.base import About, Iterative
 from amnesty.seeds import generator
 from amnesty.tasks import Classification
 from amnesty.training import Count, Loop, NotNegative, Positive, Schedule, Share
-from amnesty.training.pacing import by_epoch, up_and_down
 from amnesty.training.scaling import scale_gradients
+from amnesty.training.schedules import by_epoch, up_and_down
 from amnesty.weights import dataset_gradient, renew, smallest_share
 from amnesty.weights.layers import kernels
 

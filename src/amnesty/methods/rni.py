@@ -12,7 +12,7 @@ from amnesty.seeds import generator
 from amnesty.tasks import Classification
 from amnesty.training import Count, CountOrZero, Loop, NotNegative, Positive, Share
 from amnesty.training.freezing import only_trainable
-from amnesty.training.phases import stretched
+from amnesty.training.schedules import stretched
 from amnesty.weights import add_noise, classifier_of, norm_parameters, renew_modules
 
 

@@ -14,8 +14,8 @@ from amnesty.methods.base import About, Iterative
 from amnesty.tasks import Classification, Mean, Role, Source, blend, frozen, imitated, truth
 from amnesty.tasks.labelled import predict
 from amnesty.training import Count, CountOrZero, Factor, Loop, NotNegative, Positive
-from amnesty.training.phases import dropping
 from amnesty.training.rewind import Snapshots
+from amnesty.training.schedules import dropping
 
 
 @dataclass(frozen=True, kw_only=True)
