@@ -56,11 +56,6 @@ COOLING: dict[str, Any] = {"schedule": "cosine", "epochs": 4, "batch_size": 96}
 REPAIR: dict[str, Any] = {**COOLING, "epochs": 6}
 SMALL: dict[str, Any] = {"epochs": 5, "batch_size": 32}
 SUMMED: dict[str, Any] = {"cap": GUESSING, "pairing": "cycle_forget", "batch_norm": "retain_stats", **CALM}
-LOOKING: dict[str, Any] = {  # LUR with MUNBa's players, pairing, schedule, batch norm and reach
-    **{"lr": None, "at_least": 60, "forget_batch_size": 32, "wish": "auto", "trim": 0.0, "max_norm": None},
-    **{"pairing": "cycle_forget", "batch_norm": "retain_stats", **CALM},
-}
-
 METHODS: Mapping[str, Method] = {
     "MUNBa()": MUNBa(),
     "MUNBa(wish='shifted')": MUNBa(wish="shifted"),
@@ -70,8 +65,8 @@ METHODS: Mapping[str, Method] = {
         lr=0.01, rule=Nash(), wish="relabel_any", schedule="constant", batch_norm="train"
     ),
     "weighted sum, tuned": MUNBa(lr=0.05, rule=Sum((0.05, 1.0))),
-    "LUR(rule=Nash()), MUNBa's settings": LUR(rule=Nash(), step=0.01, **LOOKING),
-    "LUR(rule=Nash()), no Hessian term": LUR(rule=Nash(), step=0.01, curvature="none", **LOOKING),
+    "LUR(rule=Nash()), MUNBa's settings": LUR.bargained(),
+    "LUR(rule=Nash()), no Hessian term": LUR.bargained(curvature="none"),
     "LUR, tuned": LUR(lr=0.03, forget_weight=0.3, forget_batch_size=32, **SUMMED),
     "LUR, no Hessian term": LUR(lr=0.03, forget_weight=0.3, forget_batch_size=32, curvature="none", **SUMMED),
     "NG+, tuned": NegGradPlus(retain_share=0.5, lr=0.03, cap=GUESSING, batch_norm="retain_stats", **CALM),
@@ -135,7 +130,7 @@ def grid() -> Iterator[tuple[str, Method]]:
 
 def _meeting() -> Iterator[Method]:
     for step in (0.003, 0.01, 0.03):
-        yield LUR(rule=Nash(), step=step, **LOOKING)
+        yield LUR.bargained(step=step)
     for lr, weight in itertools.product((0.01, 0.03), (0.1, 0.3)):
         yield LUR(lr=lr, forget_weight=weight, forget_batch_size=32, **SUMMED)
         yield Scissorhands(lr=lr, forget_weight=weight, trim=0.03, **SUMMED)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch.func import functional_call
@@ -7,6 +9,7 @@ from torch.utils.data import Subset
 import amnesty
 from amnesty.bargaining import Nash
 from amnesty.errors import InvalidInputError, ModelError
+from amnesty.methods import MUNBa
 from amnesty.methods.lur import LUR
 from tests import tiny
 from tests.methods.by_hand import SETTINGS, assert_same_weights, by_hand, slope, unit
@@ -142,8 +145,12 @@ def test_one_named_forget_set_can_be_looked_past():
 
 
 def test_finite_differences_of_kinked_networks_are_refused():
-    with pytest.raises(ModelError, match="curvature='exact'"):
-        amnesty.unlearn(tiny.task(), LUR(curvature="finite-difference"))
+    task, steps = tiny.task(), []
+    task.model.train()
+    before = tiny.weights(task.model)
+    with pytest.raises(ModelError, match="this one has Relu. Use curvature='exact'"):
+        amnesty.unlearn(task, LUR(curvature="finite-difference"), progress=lambda record, total: steps.append(record))
+    assert not steps and tiny.same(tiny.weights(task.model), before) and task.model.training
 
 
 @pytest.mark.parametrize(
@@ -160,3 +167,12 @@ def test_finite_differences_of_kinked_networks_are_refused():
 def test_settings_out_of_range_are_refused(given, reason):
     with pytest.raises(InvalidInputError, match=reason):
         amnesty.unlearn(tiny.task(tiny.mlp()), LUR(**given))
+
+
+def test_bargained_differs_from_munba_in_the_lookahead_alone():
+    mine, theirs = LUR.bargained(), MUNBa()
+    shared = {field.name for field in dataclasses.fields(mine)} & {field.name for field in dataclasses.fields(theirs)}
+    assert all(getattr(mine, name) == getattr(theirs, name) for name in shared)
+    assert mine.trim == 0 and LUR.bargained(curvature="none", at_least=2).curvature == "none"
+    outcome = amnesty.unlearn(tiny.task(), LUR.bargained(at_least=2, epochs=1))
+    assert 0 < outcome.history[-1]["forget_hessian_share"] < 1

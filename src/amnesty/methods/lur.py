@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from amnesty.bargaining import Lookahead, Rule, Sum
+import torch
+
+from amnesty.bargaining import Lookahead, Nash, Rule, Sum
+from amnesty.bargaining.kinks import kinks
 from amnesty.bargaining.lookahead import CurvatureKind
 from amnesty.data import Meeting
-from amnesty.errors import InvalidInputError
+from amnesty.errors import InvalidInputError, ModelError
 from amnesty.methods.base import About
 from amnesty.methods.negotiated import Negotiated
-from amnesty.tasks import Classification, Wish
+from amnesty.tasks import Classification, Wish, device_of, logits
 from amnesty.training import Count, Loop, NotNegative, Positive, Share
 from amnesty.training.trimming import last_stages, trim_stages
+from amnesty.weights.measuring import measuring
 
 _RATE = 0.01
 
@@ -30,7 +34,7 @@ class LUR(Negotiated):
 
     Args:
         rule: how gradients become one update. ``None``: their sum, each forgetting player's times ``forget_weight``;
-            ``LUR(rule=Nash())`` bargains over lookahead gradients.
+            ``LUR(rule=Nash())`` bargains over lookahead gradients; `bargained` is that with settings that suit it.
         forget_weight: see ``rule``, which has it where it is ``None``.
         step: of the look ahead, in units of a learning rate. ``None``: ``lr``, or 0.01 where that is ``None`` too (an
             ``lr`` found by ``reach`` is a distance, not a rate).
@@ -67,6 +71,16 @@ class LUR(Negotiated):
     trim_batches: Count = 1
     stages: Count = 3
 
+    @classmethod
+    def bargained(cls, **changes: Any) -> LUR:
+        """Return lookahead players under Nash's rule, with the defaults of `MUNBa` otherwise, and ``changes``."""
+        settings: dict[str, Any] = {
+            **{"rule": Nash(), "step": _RATE, "trim": 0.0, "lr": None, "max_norm": None, "wish": "auto"},
+            **{"epochs": 2, "at_least": 60, "batch_size": 96, "forget_batch_size": 32},
+            **{"pairing": "cycle_forget", "schedule": "linear", "batch_norm": "retain_stats"},
+        }
+        return cls(**settings | changes)
+
     def run(self, task: Classification, loop: Loop) -> None:
         """Trim, then run the lookahead loop."""
         masks = self.masks(task, loop)
@@ -82,10 +96,21 @@ class LUR(Negotiated):
             return {"retain": Lookahead(step, after=forgetting[0], curvature=self.curvature)}
         return {name: Lookahead(step, after="retain", curvature=self.curvature) for name in forgetting}
 
+    def _check_smooth(self, task: Classification) -> None:
+        with measuring(task.model, 0), torch.enable_grad():
+            found = kinks(logits(task.model(task.probe.to(device_of(task.model)))).sum())
+        if found:
+            raise ModelError(
+                "LUR(curvature='finite-difference') needs a network whose slopes do not jump, but this one has "
+                f"{', '.join(found)}. Use curvature='exact', or 'none'."
+            )
+
     def check(self, task: Classification) -> None:
-        """Add that the model has stages to trim, and that one step is looked past."""
+        """Add that there are stages to trim, one step to look past, and a smooth network for finite differences."""
         super().check(task)
         last_stages(task.model, task.probe, self.stages)
+        if self.curvature == "finite-difference":
+            self._check_smooth(task)
         if self.order == "forget" and len(task.sets) > 1:
             raise InvalidInputError(
                 f"LUR(order='forget') looks past one forgetting player, but there are {len(task.sets)} named forget "
