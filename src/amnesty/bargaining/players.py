@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amnesty.bargaining.checks import check_checkpoints, check_loss
+from amnesty.bargaining.norms import FusedBatchNorm
 from amnesty.bargaining.vocabulary import Inspect, Moving, Player
 from amnesty.errors import LossError
 
@@ -80,9 +81,11 @@ class Turns:
         return loss
 
 
-def double_backward() -> AbstractContextManager[None]:
-    """Return a context in which attention is computed by kernels that can be differentiated twice."""
-    return sdpa_kernel(SDPBackend.MATH)
+@contextmanager
+def double_backward() -> Iterator[None]:
+    """Compute attention by kernels that can be differentiated twice, and batch norm by some that are fast then."""
+    with sdpa_kernel(SDPBackend.MATH), FusedBatchNorm():
+        yield
 
 
 def _closures(player: Player) -> Sequence[Callable[[], Tensor]]:
