@@ -28,7 +28,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data, training and unlearning.")] = 0,
 ) -> None:
-    """Unlearn handwritten digits: a class, a random tenth, and a poisoned batch, with every method."""
+    """Unlearn handwritten digits: a class, a random tenth, and a poisoned batch, with six methods."""
     from amnesty.reports import check_extra, read_scenarios, scores_table, write_report
     from amnesty.studies import digits
 

@@ -16,7 +16,7 @@ from amnesty.methods.base import About
 from amnesty.methods.negotiated import Negotiated
 from amnesty.tasks import Classification, Wish, device_of, logits
 from amnesty.training import Count, Loop, NotNegative, Positive, Share
-from amnesty.training.trimming import last_stages, trim_stages
+from amnesty.training.trimming import trim_stages, trimmable
 from amnesty.weights.measuring import measuring
 
 _RATE = 0.01
@@ -84,7 +84,7 @@ class LUR(Negotiated):
     def run(self, task: Classification, loop: Loop) -> None:
         """Trim, then run the lookahead loop."""
         masks = self.masks(task, loop)
-        names = last_stages(loop.model, task.probe, self.stages)
+        names = trimmable(loop.model, task.probe, self.stages)
         trim_stages(loop, names, self.trim, batches=self.trim_batches, batch_size=self.forget_batch_size)
         forgetting = list(task.sets) or ["forget"]
         rule = self.rule or Sum((*len(forgetting) * [self.forget_weight], 1.0))
@@ -108,7 +108,7 @@ class LUR(Negotiated):
     def check(self, task: Classification) -> None:
         """Add that there are stages to trim, one step to look past, and a smooth network for finite differences."""
         super().check(task)
-        last_stages(task.model, task.probe, self.stages)
+        trimmable(task.model, task.probe, self.stages)
         if self.curvature == "finite-difference":
             self._check_smooth(task)
         if self.order == "forget" and len(task.sets) > 1:

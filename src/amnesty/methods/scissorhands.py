@@ -11,7 +11,7 @@ from amnesty.methods.base import About, Iterative
 from amnesty.tasks import Classification
 from amnesty.training import Count, Hook, Loop, NotNegative, Positive, Share, both
 from amnesty.training.projection import projected
-from amnesty.training.trimming import last_stages, trim_stages
+from amnesty.training.trimming import trim_stages, trimmable
 from amnesty.weights import Scope
 
 
@@ -53,7 +53,7 @@ class Scissorhands(Iterative):
 
     def run(self, task: Classification, loop: Loop) -> None:
         """Trim and repair."""
-        names = last_stages(loop.model, task.probe, self.stages)
+        names = trimmable(loop.model, task.probe, self.stages)
         masks = self.masks(task, loop)
         trim_stages(loop, names, self.trim, batches=self.trim_batches, batch_size=self.batch_size, scope=self.scope)
         forget = task.ascended(self.cap)
@@ -78,4 +78,4 @@ class Scissorhands(Iterative):
     def check(self, task: Classification) -> None:
         """Add that the model has stages to trim."""
         super().check(task)
-        last_stages(task.model, task.probe, self.stages)
+        trimmable(task.model, task.probe, self.stages)

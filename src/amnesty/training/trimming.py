@@ -9,7 +9,7 @@ from amnesty.training.loop import Loop
 from amnesty.weights import Scope, norm_parameters, snip_trim, stages
 
 
-def last_stages(model: nn.Module, probe: Tensor, count: int) -> list[str]:
+def trimmable(model: nn.Module, probe: Tensor, count: int) -> list[str]:
     """Return the names of what is trainable in the last ``count`` stages, the classifier among them, norms aside.
 
     Three of a ResNet are ``layer3``, ``layer4`` and ``fc``. All of them, where the network has fewer.
