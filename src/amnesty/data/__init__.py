@@ -14,7 +14,7 @@ from amnesty.data.examples import (
     read_column,
 )
 from amnesty.data.loading import load_digits, load_images
-from amnesty.data.poison import mislabel
+from amnesty.data.poison import Canaries, mislabel, plant_canaries
 from amnesty.data.split import Classes, Column, Fraction, IndexFile, Indices, Selector, Split, split
 from amnesty.data.together import Joined, Together, WithLabels, dataset_of, sampled
 
@@ -23,6 +23,7 @@ __all__ = [
     "LABEL_KEYS",
     "PAIRINGS",
     "Batches",
+    "Canaries",
     "Classes",
     "Column",
     "Examples",
@@ -47,6 +48,7 @@ __all__ = [
     "load_images",
     "mislabel",
     "pair",
+    "plant_canaries",
     "read_column",
     "sampled",
     "split",

@@ -76,7 +76,7 @@ def _open(name: str | Path, split: str) -> Any:
 
 def _read_parquet(files: list[Path]) -> Any:
     """Read into memory; unlike ``Dataset.from_parquet`` this leaves no copy in the user's cache."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     from datasets import Dataset, table
     from pyarrow import parquet
 
