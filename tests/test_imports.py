@@ -30,9 +30,9 @@ MAY_KNOW: dict[str, set[str]] = {  # the one table of arrows; a room may always 
     "weights": FLOOR | {"data", "tasks"},
     "training": FLOOR | {"bargaining", "data", "tasks", "weights"},
     "methods": GROUND,
-    "evaluation": FLOOR | {"data", "tasks"},
+    "evaluation": FLOOR | {"data", "tasks", "weights"},
     "attacks": FLOOR | {"data", "tasks"},
-    "reports": {"errors", "files"},  # it reads files, whoever wrote them
+    "reports": {"errors", "files", "evaluation"},  # it reads files, whoever wrote them
     "studies": MIDDLE,
     "requests": MIDDLE | {"studies", "reports"},
     "unlearning": FLOOR | {"tasks", "training", "methods"},
@@ -46,7 +46,7 @@ MAY_KNOW: dict[str, set[str]] = {  # the one table of arrows; a room may always 
 # What `import amnesty` must not load: the extras, and what only some commands or calls need.
 LATE = (
     "accelerate cvxpy datasets diffusers jinja2 matplotlib open_clip optuna pandas peft PIL ray rich sklearn "
-    "torchjd torchvision transformers typer"
+    "scipy torchjd torchvision transformers typer"
 )
 
 

@@ -54,6 +54,66 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a demonstratio
 
 
 @app.command()
+def evaluate(
+    targets: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of runs, or weights files.", metavar="RUN|MODEL...")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Function that makes the `Classification`: package.module:name or file.py:name."),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Weights of a model retrained without the forget set.")
+    ] = None,
+    second_reference: Annotated[Path | None, typer.Option(help="Weights of another such model: the floor.")] = None,
+    canaries: Annotated[str | None, typer.Option(help="Function that makes the planted `Canaries`.")] = None,
+    also: Annotated[
+        list[str] | None, typer.Option(help="Further measures: compat, relearning, teachers. Repeatable.")
+    ] = None,
+    rank_by: Annotated[
+        str, typer.Option(help="Measure that methods are ranked by, over several seeds.")
+    ] = "average_gap",
+    distance: Annotated[
+        bool, typer.Option("--distance", help="Rank by its distance to the retrained model.")
+    ] = False,
+    per_seed: Annotated[bool, typer.Option("--per-seed", help="Show every seed, too.")] = False,
+    out: Annotated[Path | None, typer.Option(help="New folder for the scores of weights files.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws of the tests.")] = 0,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Try every measure on models whose place is known.")
+    ] = False,
+) -> None:
+    """Measure what a model still knows of the forget set, what it kept, and what these numbers allow to be said.
+
+    RUN is a folder with a scores.json, such as `amnesty demo` writes, or one that holds such folders: its measures
+    are taken again from the stored answers. The same scenario with several seeds is summarised and ranked. MODEL is a
+    weights file (safetensors), to be scored on the task that `--task` makes.
+    """
+    from amnesty.reports import evaluating as show
+    from amnesty.studies import evaluating as do
+
+    wanted = do.checked_also(also or ())
+    if self_test:
+        with console.status("Starting") as status:
+            found = do.tested(targets or (), task, reference, second_reference, canaries, seed, status.update)
+        show.self_test(console, found)
+    elif targets and all(path.is_dir() for path in targets):
+        do.refuse_options("runs", reference=reference, second_reference=second_reference, canaries=canaries, out=out)
+        for name, runs in do.find_runs(targets).items():
+            with console.status(f"{name}: taking every measure"):
+                rows = [do.evaluate_run(run, wanted, None if task is None else do.task_at(task)) for run in runs]
+            show.runs(console, name, [run.document for run in runs], rows, rank_by, distance, per_seed)
+    else:
+        with console.status("Taking every measure"):
+            document, scores = do.evaluated(
+                targets or (), task, reference, second_reference, canaries, wanted, out, seed
+            )
+        show.scores(console, {**document, "methods": {name: one.own for name, one in scores.items()}})
+        if out is not None:
+            console.print(f"Written: [bold]{out}[/bold]")
+
+
+@app.command()
 def methods(
     name: Annotated[str | None, typer.Argument(help="One method, to see all of its settings.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the gallery of the docs.")] = False,

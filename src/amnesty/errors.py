@@ -49,6 +49,12 @@ class MissingReferenceError(InvalidInputError, KeyError):
     __str__ = Exception.__str__  # that of `KeyError` would quote the sentence
 
 
+class MissingMeasureError(InvalidInputError, KeyError):
+    """A measure that scores do not have, because what it needs was not given."""
+
+    __str__ = Exception.__str__  # that of `KeyError` would quote the sentence
+
+
 class NonFiniteError(AmnestyError, ArithmeticError):
     """A loss or a gradient became NaN or infinite; raised before any weight moved.
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` under a temporary name beside ``path`` and rename it, so that no half file is ever seen.
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` to write to, and rename it at the end, so that no half file is ever seen.
 
     Raises:
-        OSError: the folder does not exist or cannot be written to; ``path`` is then as it was.
+        OSError: the folder does not exist or cannot be written to; ``path`` is then as it was, as after any error.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        yield temporary
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as a whole; see `whole`."""
+    with whole(path) as temporary, temporary.open("x", encoding="utf-8", newline="\n") as file:
+        file.write(text)
 
 
 def write_json(path: Path, content: Any) -> None:

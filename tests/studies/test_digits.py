@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from amnesty.errors import InvalidInputError
-from amnesty.evaluation import GAP_PARTS
+from amnesty.evaluation import GAP_PARTS, read_answers
 from amnesty.methods import METHODS, Method, Retrain
 from amnesty.studies import digits
 from amnesty.training import Recipe
@@ -76,13 +76,22 @@ class TestTheFolder:
     def test_scores_follow_the_schema(self, folder, name):
         document = json.loads((folder / name / "scores.json").read_text())
         assert document["schema"] == 1 and document["reference"] == "retrain"
-        assert set(document["methods"]) == {"original", "retrain", *digits.SETTINGS[name]}
+        assert document["floor"] == "retrain_again" and document["study"] == "digits"
+        assert set(document["methods"]) == {"original", "retrain", "retrain_again", *digits.SETTINGS[name]}
         for scores in document["methods"].values():
             assert {*GAP_PARTS, "average_gap", "membership_advantage"} <= set(scores)
             assert all(0 <= scores[key] <= 1 for key in (*GAP_PARTS, "average_gap"))
         assert document["methods"]["retrain"]["average_gap"] == 0
         assert document["methods"]["munba"]["seconds"] > 0
         assert ("holdout_forgotten_accuracy" in document["methods"]["munba"]) == (name == "class")
+
+    def test_models_and_answers_lie_beside_the_scores(self, folder, name):
+        document = json.loads((folder / name / "scores.json").read_text())
+        assert {path.stem for path in (folder / name / "models").iterdir()} == set(document["methods"])
+        answers = read_answers(folder / name / "answers.parquet")
+        assert set(answers) == set(document["methods"])
+        for method, parts in answers.items():
+            assert parts["forget"].correct.mean() == document["methods"][method]["forget_accuracy"]
 
     def test_history_and_examples_are_of_the_featured_method(self, folder, name):
         lines = (folder / name / "history.jsonl").read_text().splitlines()
@@ -92,6 +101,16 @@ class TestTheFolder:
         for example in examples["examples"]:
             assert np.asarray(example["image"]).shape == (8, 8)
             assert (example["label"] != example["true_label"]) == (name == "poisoned")
+
+
+def test_canaries_are_forgotten_beside_a_random_tenth():
+    chosen, planted = digits.with_canaries(seed=0, count=50)
+    wrong = np.flatnonzero(chosen.trained_on.labels.numpy() != chosen.trained_on.columns["true_label"])
+    forgotten = chosen.parts["forget"].indices
+    assert wrong.tolist() == planted.indices.tolist() and set(wrong) < set(forgotten)
+    assert len(forgotten) == 50 + round(0.1 * (len(chosen.trained_on) - 50))
+    unseen = images(planted.nonmembers)
+    assert len(unseen) == 50 and unseen <= images(chosen.parts["holdout"])
 
 
 def test_every_scenario_shows_the_same_methods_of_the_table():

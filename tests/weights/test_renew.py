@@ -268,7 +268,7 @@ def test_what_cannot_be_initialised_is_named():
 def test_frozen_parameters_are_neither_kept_nor_made_new():
     model = tiny.conv_net()
     model[5].bias.requires_grad_(False)
-    with pytest.raises(ModelError, match=r"1 parameters are frozen, such as '5\.bias'.*`Retrain\(fresh=\.\.\.\)`"):
+    with pytest.raises(ModelError, match=r"1 parameters are frozen, such as '5\.bias'.*`fresh=`"):
         reinitialised(model, seed=0)
 
 

@@ -1,22 +1,65 @@
 """Measures of forgetting and of what was kept."""
 
-from amnesty.evaluation.membership import (
-    auc,
-    margins,
-    matched,
-    membership_advantage,
-    threshold_scan,
-)
-from amnesty.evaluation.scores import GAP_PARTS, Scores, average_gap, evaluate
+from amnesty.evaluation.answers import Answers, ask
+from amnesty.evaluation.curves import Roc, auc, roc, threshold_scan
+from amnesty.evaluation.evaluator import ALSO, Also, Evaluator, evaluate
+from amnesty.evaluation.features import FEATURES, margins
+from amnesty.evaluation.findings import Finding
+from amnesty.evaluation.gaps import GAP_PARTS, PAPER_PARTS, average_gap
+from amnesty.evaluation.intervals import Interval
+from amnesty.evaluation.measure_table import Measure
+from amnesty.evaluation.measures import MEASURES, criterion, is_own
+from amnesty.evaluation.membership import MembershipTest, membership_test, membership_tests, strongest
+from amnesty.evaluation.numbers import rescored
+from amnesty.evaluation.ranking import Ranking, rank
+from amnesty.evaluation.scores import Scores
+from amnesty.evaluation.selftest import Checked, self_test
+from amnesty.evaluation.statistics import compare, equivalent, summarise
+from amnesty.evaluation.storing import check_parquet, read_answers, write_answers
+from amnesty.evaluation.summary import OverSeeds, over_seeds
+from amnesty.evaluation.threshold_attack import Advantage, matched, membership_advantage
 
 __all__ = [
+    "ALSO",
+    "FEATURES",
     "GAP_PARTS",
+    "MEASURES",
+    "PAPER_PARTS",
+    "Advantage",
+    "Also",
+    "Answers",
+    "Checked",
+    "Evaluator",
+    "Finding",
+    "Interval",
+    "Measure",
+    "MembershipTest",
+    "OverSeeds",
+    "Ranking",
+    "Roc",
     "Scores",
+    "ask",
     "auc",
     "average_gap",
+    "check_parquet",
+    "compare",
+    "criterion",
+    "equivalent",
     "evaluate",
+    "is_own",
     "margins",
     "matched",
     "membership_advantage",
+    "membership_test",
+    "membership_tests",
+    "over_seeds",
+    "rank",
+    "read_answers",
+    "rescored",
+    "roc",
+    "self_test",
+    "strongest",
+    "summarise",
     "threshold_scan",
+    "write_answers",
 ]

@@ -8,11 +8,11 @@ from importlib import resources
 from pathlib import Path
 
 from amnesty.errors import MissingExtraError, ReportError
+from amnesty.evaluation.measures import MEASURES
 from amnesty.files import write_text
-from amnesty.reports.measures import MEASURES
 from amnesty.reports.read import read_scenarios
 from amnesty.reports.scenario import Scenario
-from amnesty.reports.verdict import MEMBERSHIP_TOLERANCE, TOLERANCE
+from amnesty.reports.verdict import TOLERANCE
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -60,9 +60,8 @@ def render(scenarios: Sequence[Scenario]) -> str:
         title=names[0] if len(names) == 1 else ", ".join(names),
         css=Markup(_resource("page.css")),
         views=[view(scenario, f"s{at}") for at, scenario in enumerate(scenarios, start=1)],
-        measures=[measure for measure in MEASURES if any(each.scores.has(measure.key) for each in scenarios)],
+        measures=[m for m in MEASURES.values() if any(each.scores.has(m.key) for each in scenarios)],
         tolerance=f"{100 * TOLERANCE:g}",
-        membership_tolerance=f"{100 * MEMBERSHIP_TOLERANCE:g}",
     )
 
 

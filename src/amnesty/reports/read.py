@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amnesty.errors import ReportError
+from amnesty.evaluation.measures import MEASURES
 from amnesty.reports.check import Checker
-from amnesty.reports.measures import KNOWN
 from amnesty.reports.scenario import Example, Prediction, Scenario, Scores, Step
 
 SCHEMA = 1
@@ -61,11 +61,15 @@ def parse_scores(content: object, where: str, name: str = "") -> Scores:
     reference = check.text(data.get("reference"), "reference") or None
     if reference is not None and reference not in methods:
         check.fault("reference", f"null or one of {sorted(methods)}", reference)
+    floor = check.text(data.get("floor"), "floor") or None
+    if floor is not None and (floor not in methods or floor == reference):
+        check.fault("floor", f"null or another method than the reference, of {sorted(methods)}", floor)
     counts = check.mapping(about.get("counts"), "scenario.counts")
     versions = check.mapping(data.get("versions"), "versions")
     scores = Scores(
         methods=methods,
         reference=reference,
+        floor=floor,
         name=named,
         title=check.text(about.get("title"), "scenario.title") or named.replace("_", " ").capitalize(),
         asked=check.text(about.get("asked"), "scenario.asked"),
@@ -93,12 +97,12 @@ def _parse_methods(check: Checker, content: object) -> dict[str, dict[str, float
 
 
 def _parse_measure(check: Checker, name: str, key: str, value: object) -> float | None:
-    measure = KNOWN.get(key)
+    measure = MEASURES.get(key)
     if measure is None:  # shown as it is, if it is a number at all
         return check.number(value, name) if isinstance(value, int | float) else None
     unit = f"between {measure.low:g} and {measure.high:g} (a fraction, not a percentage)"
     if measure.high == float("inf"):
-        unit = "a finite number that is not negative"
+        unit = "a finite number" + (" that is not negative" if measure.low == 0 else "")
     return check.number(value, name, measure.low, measure.high, unit)
 
 

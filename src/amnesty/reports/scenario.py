@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from amnesty.evaluation.findings import Finding, findings
+from amnesty.evaluation.measures import of_another, of_original
+
 ORIGINAL = "original"  # the name, in every scores.json, of the model before unlearning
 
 
@@ -18,6 +21,7 @@ class Scores:
 
     methods: Mapping[str, Mapping[str, float]]
     reference: str | None = None
+    floor: str | None = None  # a second retrained model: no method can be told to be nearer than it
     name: str = ""
     title: str = ""
     asked: str = ""
@@ -37,6 +41,12 @@ class Scores:
         ours, target = self.value(method, measure), self.value(self.reference, measure)
         return None if ours is None or target is None else ours - target
 
+    def findings(self, method: str) -> tuple[Finding, ...]:
+        """What the numbers of a method allow to be said, beside those of the original and of the reference."""
+        values = {**self.methods[method]}
+        values |= of_original(self.methods.get(ORIGINAL, {})) if method != ORIGINAL else {}
+        return findings(values | of_another(self.methods.get(self.reference or "", {}), "reference"))
+
     def has(self, measure: str) -> bool:
         """Whether any method recorded the measure."""
         return any(measure in values for values in self.methods.values())
@@ -44,14 +54,14 @@ class Scores:
     @property
     def unlearned(self) -> tuple[str, ...]:
         """The unlearning methods, nearest to the reference first; those without a gap come last."""
-        names = [name for name in self.methods if name not in (ORIGINAL, self.reference)]
+        names = [name for name in self.methods if name not in (ORIGINAL, self.reference, self.floor)]
         gaps = {name: self.value(name, "average_gap") for name in names}
         return tuple(sorted(names, key=lambda name: _last_if_none(gaps[name])))
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """All methods in reading order: the original, the reference, then the unlearning methods."""
-        first = dict.fromkeys(name for name in (ORIGINAL, self.reference) if name in self.methods)
+        """All methods in reading order: the original, the reference, the floor, then the unlearning methods."""
+        first = dict.fromkeys(name for name in (ORIGINAL, self.reference, self.floor) if name in self.methods)
         return (*(name for name in first if name is not None), *self.unlearned)
 
     @property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from amnesty.reports.measures import MEASURES, Measure
+from amnesty.evaluation.measure_table import Measure
+from amnesty.evaluation.measures import MEASURES, is_own
+from amnesty.reports.measures import COLUMNS
 from amnesty.reports.read import parse_scores
 from amnesty.reports.scenario import ORIGINAL, Scores
 from amnesty.reports.words import DASH, duration, method_name, number, percent, points
@@ -33,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One method; `role` is "original", "reference" or "method"."""
+    """One method; `role` is "original", "reference", "floor" (retrained again) or "method"."""
 
     method: str
     name: str
@@ -44,7 +46,7 @@ class Row:
 
 def columns(scores: Scores) -> tuple[Measure, ...]:
     """The known measures for which any method has a number."""
-    return tuple(measure for measure in MEASURES if scores.has(measure.key))
+    return tuple(measure for measure in COLUMNS if scores.has(measure.key))
 
 
 def rows(scores: Scores) -> list[Row]:
@@ -53,12 +55,16 @@ def rows(scores: Scores) -> list[Row]:
         Row(
             method=method,
             name=method_name(method),
-            role={scores.reference: "reference", ORIGINAL: "original"}.get(method, "method"),
+            role=_role(scores, method),
             nearest=method in scores.nearest,
             cells=tuple(cell(scores, method, measure) for measure in columns(scores)),
         )
         for method in scores.rows
     ]
+
+
+def _role(scores: Scores, method: str) -> str:
+    return {scores.reference: "reference", scores.floor: "floor", ORIGINAL: "original"}.get(method, "method")
 
 
 def cell(scores: Scores, method: str, measure: Measure) -> Cell:
@@ -92,15 +98,24 @@ def _times(scores: Scores, method: str) -> str:
     return f"{ours / theirs:.2f}\N{MULTIPLICATION SIGN}"
 
 
-def other_measures(scores: Scores) -> list[tuple[str, list[str]]]:
-    """Numbers beyond the known columns: the key, and one text a method in reading order, as recorded."""
-    known = {measure.key for measure in MEASURES} | {"unlearning_accuracy"}  # which is 1 - forget accuracy
-    keys = sorted({key for values in scores.methods.values() for key in values} - known)
-    return [(key, [_plain(scores.value(method, key)) for method in scores.rows]) for key in keys]
+def other_measures(scores: Scores, intervals: bool = True) -> list[tuple[str, list[str]]]:
+    """Measures beyond the columns: the title, and one text a method in reading order, if asked with its interval."""
+    recorded = {key for values in scores.methods.values() for key in values}
+    beside = {f"{key}{end}" for key in recorded for end in ("_low", "_high", "_count")}
+    # which are one minus the forget accuracy, and shown in another row
+    known = {measure.key for measure in COLUMNS} | beside | {"unlearning_accuracy"}
+    keys = [key for key in recorded - known if is_own(key)]
+    keys.sort(key=lambda key: (list(MEASURES).index(key) if key in MEASURES else len(MEASURES), key))
+    titles = {key: MEASURES[key].title if key in MEASURES else key for key in keys}
+    return [(titles[key], [_plain(scores, method, key, intervals) for method in scores.rows]) for key in keys]
 
 
-def _plain(value: float | None) -> str:
-    return DASH if value is None else f"{value:.4g}"
+def _plain(scores: Scores, method: str, key: str, interval: bool) -> str:
+    value, low, high = (scores.value(method, key + end) for end in ("", "_low", "_high"))
+    if value is None:
+        return DASH
+    text = f"{round(value, 6):.3g}"
+    return text if low is None or high is None or not interval else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
@@ -136,7 +151,9 @@ def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
     for measure in columns(parsed):
         table.add_column(measure.short, justify="right", no_wrap=True)
     for row in rows(parsed):
-        style = {"reference": "green", "original": "dim"}.get(row.role, "bold" if row.nearest else "")
+        style = {"reference": "green", "floor": "green", "original": "dim"}.get(
+            row.role, "bold" if row.nearest else ""
+        )
         name = f"{row.name} \N{BLACK STAR}" if row.role == "reference" else row.name
         table.add_row(Text(_printable(name)), *(_stack(each) for each in row.cells), style=style)
     return table
@@ -145,6 +162,24 @@ def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
 def _printable(text: str) -> str:
     """The text without control characters: a file must not steer the terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def findings_table(scores: Scores, methods: Sequence[str] | None = None) -> Table:
+    """What the numbers of each method allow to be said, for the terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        "Method", "Question", "Answer", "Because", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for method in scores.unlearned if methods is None else methods:
+        for at, found in enumerate(scores.findings(method)):
+            style = {"not detected": "green", "kept": "green", "inconclusive": "yellow"}.get(found.answer, "red")
+            cells = [method_name(method) if at == 0 else "", found.question, found.answer, found.reason]
+            texts = [Text(_printable(cell), style=style if i == 2 else "") for i, cell in enumerate(cells)]
+            table.add_row(*texts)
+    return table
 
 
 def _stack(content: Cell) -> Text:

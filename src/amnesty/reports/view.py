@@ -85,6 +85,24 @@ class ExampleView:
 
 
 @dataclass(frozen=True)
+class FindingView:
+    """One answer; kind is "good", "bad" or empty, as of a chip."""
+
+    question: str
+    answer: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """What can be said of a method."""
+
+    name: str
+    findings: tuple[FindingView, ...]
+
+
+@dataclass(frozen=True)
 class View:
     """All that the template needs of a scenario."""
 
@@ -96,6 +114,7 @@ class View:
     tiles: tuple[Tile, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    said: tuple[Said, ...]
     trade: Trade | None
     trade_svg: Markup
     curves: tuple[Curve, ...]
@@ -118,6 +137,7 @@ def view(scenario: Scenario, anchor: str) -> View:
         tiles=_tiles(scenario),
         columns=tuple(Column(each.key, each.title, plain(each.key, scenario)) for each in shown(scenario)),
         rows=tuple(rows(scores)),
+        said=_said(scores),
         trade=trade(scenario),
         trade_svg=Markup(trade_figure(scenario, f"{anchor}-trade") or ""),
         curves=_curves(scenario, anchor),
@@ -147,6 +167,21 @@ def _tiles(scenario: Scenario) -> tuple[Tile, ...]:
         title = "time to unlearn, or to retrain" if timed else plain(key, scenario)
         tiles.append(Tile(title[:1].upper() + title[1:], bars, coin=key == "membership_auc"))
     return tuple(tiles)
+
+
+_KINDS = {"kept": "good", "not detected": "good", "inconclusive": ""}
+
+
+def _said(scores: Scores) -> tuple[Said, ...]:
+    found = ((method, scores.findings(method)) for method in scores.unlearned)
+    return tuple(
+        Said(
+            method_name(method),
+            tuple(FindingView(f.question, f.answer, _KINDS.get(f.answer, "bad"), f.reason) for f in answers),
+        )
+        for method, answers in found
+        if answers
+    )
 
 
 def _curves(scenario: Scenario, anchor: str) -> tuple[Curve, ...]:

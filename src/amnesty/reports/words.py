@@ -13,6 +13,7 @@ _DISPLAY_NAMES = {
     "finetune": "Fine-tuning",
     "original": "Original",
     "retrain": "Retrained",
+    "retrain_again": "Retrained again",
 }
 
 

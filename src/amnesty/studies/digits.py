@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from amnesty.data import (
+    Canaries,
     Classes,
     Examples,
     Fraction,
@@ -23,24 +24,28 @@ from amnesty.data import (
     content_hash,
     load_digits,
     mislabel,
+    plant_canaries,
     read_column,
     split,
 )
 from amnesty.errors import InvalidInputError
-from amnesty.evaluation import Scores, evaluate
+from amnesty.evaluation import Evaluator, Scores, check_parquet
 from amnesty.files import write_json, write_json_lines
 from amnesty.methods import Method, Retrain
 from amnesty.seeds import derive
 from amnesty.studies.digits_settings import SETTINGS
-from amnesty.tasks import Classification
+from amnesty.studies.runs import write_run
+from amnesty.tasks import Classification, Source
 from amnesty.training import Recipe, train
 from amnesty.unlearning import Outcome, unlearn
 
 Name = Literal["class", "random", "poisoned"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
+CANARIES = 100
 FORGOTTEN_CLASS = "3"
 FEATURED = "munba"
+REFERENCE, FLOOR = "retrain", "retrain_again"
 RECIPE = Recipe(lr=0.1, epochs=20, batch_size=64)
 POISON_SHARE = 0.1
 TEST = Fraction(0.25, derive(0, "test"))  # the same quarter for every seed, so that no seed tunes on another's test
@@ -133,6 +138,41 @@ def _poisoned(training: Examples, unseen: Mapping[str, Examples], seed: int) -> 
     return Scenario("poisoned", "Forget a poisoned batch", asked, poisoned, _seen(parts) | rest)
 
 
+def empty_task(name: str, seed: int = 0) -> Classification:
+    """Return the task of a scenario with an untrained model, to be given weights.
+
+    Raises:
+        InvalidInputError: there is no such scenario.
+    """
+    if name not in NAMES:
+        raise InvalidInputError(f"The demonstration has no scenario {name!r}; it has {', '.join(NAMES)}.")
+    return Classification(DigitsNet().eval(), **scenario(name, seed).parts)
+
+
+def trained(data: Source, seed: int, use: str) -> nn.Module:
+    """Train a network of the demonstration, with a seed of its own for each ``use``."""
+    return train(DigitsNet(), data, RECIPE, seed=derive(seed, use))
+
+
+def with_canaries(seed: int = 0, count: int = CANARIES) -> tuple[Scenario, Canaries]:
+    """Return the request to forget a random tenth, and canaries that were planted before training, to forget as well.
+
+    Ordinary digits are recognised by a model that never met them, so that a membership test on them shows next to
+    nothing; canaries show whether single examples are remembered.
+    """
+    training, test = _two(load_digits(), TEST)
+    training, validation = _two(training, Fraction(0.1, derive(seed, "validation")))
+    planted = plant_canaries(training, test, count, classes=10, seed=seed)
+    ordinary = np.setdiff1d(np.arange(len(training)), planted.indices)
+    tenth = Fraction(0.1, derive(seed, "forget")).select(training, ordinary)
+    forget = np.sort(np.concatenate([planted.indices, tenth]))
+    trained_on = training.relabelled(torch.from_numpy(read_column(planted.training, "label")))
+    parts = split(trained_on, Indices(forget.tolist())).parts(trained_on)
+    asked = f"Forget {len(tenth)} images, a random tenth, and {count} planted canaries with wrong labels."
+    unseen = {"holdout": test, "validation": validation}
+    return Scenario("random", "A tenth, and canaries", asked, trained_on, _seen(parts) | unseen), planted
+
+
 def _two(data: Examples, chosen: Fraction) -> tuple[Examples, Examples]:
     second = chosen.select(data, np.arange(len(data)))
     first = np.setdiff1d(np.arange(len(data)), second)
@@ -154,6 +194,11 @@ class Result:
     outcomes: Mapping[str, Outcome]
     reference: nn.Module
 
+    @property
+    def models(self) -> dict[str, nn.Module]:
+        """The original and what every method made of it, by name."""
+        return {"original": self.task.model} | {name: outcome.model for name, outcome in self.outcomes.items()}
+
 
 def run_scenario(
     chosen: Scenario,
@@ -162,22 +207,25 @@ def run_scenario(
     original: nn.Module | None = None,
     tell: Tell = print,
 ) -> Result:
-    """Train the original (unless given) and the retrained model, run every method of ``settings``, score all."""
+    """Train the original (unless given) and two retrained models, run every method of ``settings``, score all."""
     if original is None:
         tell(f"{chosen.title}: training the original")
-        original = train(DigitsNet(), chosen.trained_on, RECIPE, seed=derive(seed, "original"))
+        original = trained(chosen.trained_on, seed, "original")
     task = Classification(original, **chosen.parts)
     outcomes: dict[str, Outcome] = {}
-    methods = {"retrain": Retrain(recipe=RECIPE, fresh=DigitsNet), **settings}
+    retrain = Retrain(recipe=RECIPE, fresh=DigitsNet)
+    methods = {REFERENCE: retrain, FLOOR: retrain, **settings}
     for name, method in methods.items():
         tell(f"{chosen.title}: {method.about.title}")
         outcomes[name] = unlearn(task, method, seed=derive(seed, name))
-    reference = outcomes["retrain"].model
-    target = evaluate(task, reference, seed=seed)
-    scores = {"original": evaluate(task, original, target, seed=seed)}
+    reference, again = outcomes[REFERENCE], outcomes[FLOOR]
+    evaluator = Evaluator(
+        task, reference.model, second_reference=again.model, reference_seconds=reference.seconds, seed=seed
+    )
+    scores = {"original": evaluator.original}
     for name, outcome in outcomes.items():
-        scores[name] = evaluate(task, outcome.model, target, seconds=outcome.seconds, seed=seed)
-    return Result(chosen, task, scores, outcomes, reference)
+        scores[name] = evaluator(outcome.model, seconds=outcome.seconds)
+    return Result(chosen, task, scores, outcomes, reference.model)
 
 
 def run(out: Path, seed: int = 0, tell: Tell = print) -> list[Path]:
@@ -190,6 +238,7 @@ def run(out: Path, seed: int = 0, tell: Tell = print) -> list[Path]:
         InvalidInputError: ``out`` is a file, or a folder that holds something else than a demonstration.
     """
     check_folder(out)
+    check_parquet()
     original: nn.Module | None = None
     results = []
     with one_thread():
@@ -233,12 +282,12 @@ def check_folder(out: Path) -> None:
 
 
 def write(result: Result, out: Path, seed: int) -> Path:
-    """Write one scenario's folder and return it."""
+    """Write one scenario's folder and return it; see `amnesty.studies.runs`."""
     folder = out / result.scenario.name
     folder.mkdir(parents=True, exist_ok=True)
     write_json_lines(folder / "history.jsonl", result.outcomes[FEATURED].history)
     write_json(folder / "examples.json", {"method": FEATURED, "examples": _shown(result)})
-    write_json(folder / "scores.json", _document(result, seed))
+    write_run(folder, _document(result, seed), result.scores, result.models)
     return folder
 
 
@@ -259,11 +308,13 @@ def _document(result: Result, seed: int) -> dict[str, Any]:
             "counts": counts,
             "content": {part: content_hash(task.parts[part]) for part in counts},
         },
+        "study": "digits",
         "seed": seed,
-        "reference": "retrain",
+        "reference": REFERENCE,
+        "floor": FLOOR,
+        "forgotten_classes": list(task.forgotten_classes),
         "device": "cpu",
         "versions": {"amnesty": version("amnesty"), "torch": torch.__version__, "python": platform.python_version()},
-        "methods": {name: dict(scores) for name, scores in result.scores.items()},
     }
 
 

@@ -175,13 +175,13 @@ def reinitialised(model: nn.Module, seed: int) -> nn.Module:
     if stuck:
         raise ModelError(
             f"Cannot initialise {', '.join(stuck[:5])} afresh: no `reset_parameters`. Add that method, or pass "
-            "`Retrain(fresh=...)` a function that makes a new model."
+            "`fresh=`, a function that makes a new model."
         )
     frozen = [name for name, p in fresh.named_parameters() if not p.requires_grad]
     if frozen:
         raise ModelError(
             f"{len(frozen)} parameters are frozen, such as {frozen[0]!r}: is training to start from their values or "
-            "from new ones? Pass `Retrain(fresh=...)` a function that makes the model to train."
+            "from new ones? Pass `fresh=`, a function that makes the model to train."
         )
     home = device_of(fresh)
     with seeded(derive(seed, "initialisation"), torch.device("cpu")):

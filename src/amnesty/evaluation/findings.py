@@ -1,0 +1,170 @@
+"""What scores allow to be said, question by question, and when they allow nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Question = Literal["utility", "membership", "likeness", "class", "canaries", "relearning"]
+Answer = Literal["kept", "broken", "not detected", "remembered", "over-forgotten", "inconclusive"]
+
+UTILITY_LOSS = 0.02
+"""Holdout accuracy that may be lost before a model counts as broken: two points."""
+
+RESIDUE = 0.25
+"""Share of what a test sees in the original that it may still see, interval included, where nothing is detected."""
+
+CLEAR = 0.05
+"""Level of the tests."""
+
+ENOUGH_POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question, and the numbers it rests on, in words.
+
+    Answers: ``"kept"`` or ``"broken"`` (utility); ``"not detected"``, ``"remembered"``, ``"over-forgotten"``; or
+    ``"inconclusive"``, where these data could not have shown it: the original itself is not detected, or the
+    interval is too wide. Nothing is ever found forgotten by a test that could not have failed.
+    """
+
+    question: Question
+    answer: Answer
+    reason: str
+
+
+def findings(scores: Mapping[str, float]) -> tuple[Finding, ...]:
+    """Return what `Scores`, or their like from a file, allow to be said.
+
+    - *utility*: the holdout accuracy against the retrained model's, or else the original's, by the interval of the
+      paired difference: broken if at least `UTILITY_LOSS` is surely lost, kept if surely less is lost.
+    - *membership*, *canaries*, *class*: with ``s`` the score, ``s_o`` the original's and ``t`` the retrained model's
+      (or what never having seen the data means: an AUC of 1/2; no recognition of a class that is gone),
+      ``rho = (s - t) / (s_o - t)`` is the share of the original's signal that is left. Where the interval of ``s_o``
+      does not lie above ``t`` the test has no power: inconclusive, unless ``s`` itself stands out. Else remembered or
+      over-forgotten where the interval of ``s`` excludes ``t`` and ``|rho|`` exceeds `RESIDUE`; not detected where
+      the whole interval of ``rho`` is within; and inconclusive between.
+    - *likeness*: the Kolmogorov-Smirnov test of margins, with its power.
+    - *relearning*: whether the forget set is relearnt faster than unseen data is learnt, where the original is.
+
+    Questions whose numbers are absent are left out.
+    """
+    asked = (_utility, _membership, _likeness, _class, _canaries, _relearning)
+    return tuple(found for ask in asked if (found := ask(scores)) is not None)
+
+
+def _utility(scores: Mapping[str, float]) -> Finding | None:
+    key, whom = ("holdout_change", "the original")
+    if "holdout_gap" in scores:
+        key, whom = "holdout_gap", "the retrained model"
+    if key not in scores:
+        return None
+    change, low, high = (scores.get(key + end, scores[key]) for end in ("", "_low", "_high"))
+    said = f"holdout accuracy {_points(change)} points against {whom} [{_points(low)}, {_points(high)}]"
+    if high <= -UTILITY_LOSS:
+        return Finding("utility", "broken", f"{said}: at least {100 * UTILITY_LOSS:g} points are lost")
+    if low >= -UTILITY_LOSS:
+        return Finding("utility", "kept", said)
+    return Finding("utility", "inconclusive", f"{said}: too few unseen examples to tell a loss of 2 points")
+
+
+def _membership(scores: Mapping[str, float]) -> Finding | None:
+    return _graded("membership", scores, "membership_auc", 0.5, "membership AUC")
+
+
+def _canaries(scores: Mapping[str, float]) -> Finding | None:
+    return _graded("canaries", scores, "canary_membership_auc", 0.5, "AUC of planted canaries")
+
+
+def _class(scores: Mapping[str, float]) -> Finding | None:
+    # A model that was never given a class never answers with it.
+    return _graded("class", scores, "holdout_forgotten_accuracy", 0.0, "unseen examples of the class recognised")
+
+
+def _graded(question: Question, scores: Mapping[str, float], key: str, never: float, name: str) -> Finding | None:
+    if key not in scores or f"{key}_original" not in scores:
+        return None
+    target = scores.get(f"{key}_reference", never)
+    value, low, high = _three(scores, key)
+    before, least, _ = _three(scores, f"{key}_original")
+    said = f"{name} {_interval(scores, key)}, original {_interval(scores, f'{key}_original')}"
+    if least <= target:
+        return Finding(question, *_without_power(low, high, target, said))
+    left = [(x - target) / (before - target) for x in (value, low, high)]
+    if low > target and left[0] > RESIDUE:
+        return Finding(question, "remembered", f"{said}: {_share(left[0])} of the original's signal is left")
+    if high < target and left[0] < -RESIDUE:
+        return Finding(question, "over-forgotten", f"{said}: treated worse than unseen data")
+    if left[1] >= -RESIDUE and left[2] <= RESIDUE:
+        return Finding(
+            question, "not detected", f"{said}: at most {_share(max(left[2], -left[1]))} of it can be left"
+        )
+    return Finding(question, "inconclusive", f"{said}: the interval is wider than a quarter of the original's signal")
+
+
+def _without_power(low: float, high: float, target: float, said: str) -> tuple[Answer, str]:
+    """Answer where the original is not detected: what stands out by itself still stands out."""
+    if low > target:
+        return "remembered", f"{said}: better known than unseen data"
+    if high < target:
+        return "over-forgotten", f"{said}: treated worse than unseen data"
+    return "inconclusive", f"{said}: the test does not detect the original either"
+
+
+def _likeness(scores: Mapping[str, float]) -> Finding | None:
+    if "margin_distance_p" not in scores or "margin_distance_power" not in scores:
+        return None
+    p, power, shift = (scores[f"margin_{name}"] for name in ("distance_p", "distance_power", "shift"))
+    said = f"margins of forgotten and unseen examples differ by KS {scores['margin_distance']:.3f} (p = {p:.2g})"
+    if p < CLEAR:
+        answer: Answer = "remembered" if shift > 0 else "over-forgotten"
+        return Finding("likeness", answer, f"{said}, median shift {shift:+.2f} nats")
+    if power < ENOUGH_POWER:
+        return Finding("likeness", "inconclusive", f"{said}; power against the original only {_share(power)}")
+    return Finding("likeness", "not detected", f"{said}; power against the original {_share(power)}")
+
+
+def _relearning(scores: Mapping[str, float]) -> Finding | None:
+    if "relearning_ratio" not in scores or "relearning_ratio_original" not in scores:
+        return None
+    ratio, low, high = _three(scores, "relearning_ratio")
+    said = (
+        f"relearnt in {ratio:.2f} times the steps of unseen data {_range(low, high)}, "
+        f"original {_plain(scores, 'relearning_ratio_original')}"
+    )
+    if _three(scores, "relearning_ratio_original")[2] >= 1:
+        return Finding("relearning", "inconclusive", f"{said}: the original is not faster either")
+    if high < 1:
+        return Finding("relearning", "remembered", said)
+    if low > 1:
+        return Finding("relearning", "over-forgotten", f"{said}: slower than unseen data")
+    return Finding("relearning", "not detected", said)
+
+
+def _three(scores: Mapping[str, float], key: str) -> tuple[float, float, float]:
+    value = scores[key]
+    return value, scores.get(f"{key}_low", value), scores.get(f"{key}_high", value)
+
+
+def _interval(scores: Mapping[str, float], key: str) -> str:
+    value, low, high = _three(scores, key)
+    return f"{value:.3f} {_range(low, high)}"
+
+
+def _plain(scores: Mapping[str, float], key: str) -> str:
+    value, low, high = _three(scores, key)
+    return f"{value:.2f} {_range(low, high)}"
+
+
+def _range(low: float, high: float) -> str:
+    return f"[{low:.3f}, {high:.3f}]"
+
+
+def _points(change: float) -> str:
+    return f"{100 * change:+.1f}"
+
+
+def _share(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"
