@@ -48,8 +48,14 @@ class TestMembership:
         """As where unseen examples differ from the forgotten ones in some other way."""
         scores = membership(0.65, 0.01, 0.9, 0.02)
         assert answer(scores, "membership") == "remembered"
-        assert answer(scores | {"membership_auc_reference": 0.65}, "membership") == "not detected"
-        assert answer(scores | {"membership_auc_reference": 0.8}, "membership") == "over-forgotten"
+        for reference, says in ((0.65, "not detected"), (0.8, "over-forgotten")):
+            assert answer(scores | interval("membership_auc_reference", reference, 0.02), "membership") == says
+
+    def test_a_retrained_model_that_is_only_noisy_does_not(self):
+        scores = membership(0.55, 0.06, 0.9, 0.02)
+        assert answer(scores, "membership") == answer(
+            scores | interval("membership_auc_reference", 0.44, 0.1), "membership"
+        )
 
     def test_nothing_is_said_without_the_original(self):
         assert findings(interval("membership_auc", 0.5, 0.01)) == ()

@@ -40,12 +40,12 @@ def findings(scores: Mapping[str, float]) -> tuple[Finding, ...]:
 
     - *utility*: the holdout accuracy against the retrained model's, or else the original's, by the interval of the
       paired difference: broken if at least `UTILITY_LOSS` is surely lost, kept if surely less is lost.
-    - *membership*, *canaries*, *class*: with ``s`` the score, ``s_o`` the original's and ``t`` the retrained model's
-      (or what never having seen the data means: an AUC of 1/2; no recognition of a class that is gone),
-      ``rho = (s - t) / (s_o - t)`` is the share of the original's signal that is left. Where the interval of ``s_o``
-      does not lie above ``t`` the test has no power: inconclusive, unless ``s`` itself stands out. Else remembered or
-      over-forgotten where the interval of ``s`` excludes ``t`` and ``|rho|`` exceeds `RESIDUE`; not detected where
-      the whole interval of ``rho`` is within; and inconclusive between.
+    - *membership*, *canaries*, *class*: with ``s`` the score, ``s_o`` the original's and ``t`` what never having seen
+      the data means (an AUC of 1/2; no recognition of a class that is gone), or the retrained model's score where its
+      interval excludes that, ``rho = (s - t) / (s_o - t)`` is the share of the original's signal that is left. Where
+      the interval of ``s_o`` does not lie above ``t`` the test has no power: inconclusive, unless ``s`` itself stands
+      out. Else remembered or over-forgotten where the interval of ``s`` excludes ``t`` and ``|rho|`` exceeds
+      `RESIDUE`; not detected where the whole interval of ``rho`` is within; and inconclusive between.
     - *likeness*: the Kolmogorov-Smirnov test of margins, with its power.
     - *relearning*: whether the forget set is relearnt faster than unseen data is learnt, where the original is.
 
@@ -86,7 +86,7 @@ def _class(scores: Mapping[str, float]) -> Finding | None:
 def _graded(question: Question, scores: Mapping[str, float], key: str, never: float, name: str) -> Finding | None:
     if key not in scores or f"{key}_original" not in scores:
         return None
-    target = scores.get(f"{key}_reference", never)
+    target = _target(scores, key, never)
     value, low, high = _three(scores, key)
     before, least, _ = _three(scores, f"{key}_original")
     said = f"{name} {_interval(scores, key)}, original {_interval(scores, f'{key}_original')}"
@@ -102,6 +102,17 @@ def _graded(question: Question, scores: Mapping[str, float], key: str, never: fl
             question, "not detected", f"{said}: at most {_share(max(left[2], -left[1]))} of it can be left"
         )
     return Finding(question, "inconclusive", f"{said}: the interval is wider than a quarter of the original's signal")
+
+
+def _target(scores: Mapping[str, float], key: str, never: float) -> float:
+    """Return what never having seen the data means: ``never``, unless the retrained model surely differs from it.
+
+    Its own value is noisy; but where unseen examples are not quite like the forgotten ones, it knows by how much.
+    """
+    if f"{key}_reference" not in scores:
+        return never
+    value, low, high = _three(scores, f"{key}_reference")
+    return never if low <= never <= high else value
 
 
 def _without_power(low: float, high: float, target: float, said: str) -> tuple[Answer, str]:

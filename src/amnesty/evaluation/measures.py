@@ -80,20 +80,26 @@ REMEMBERED = (
 
 def of_original(theirs: Mapping[str, float]) -> dict[str, float]:
     """Return the original's numbers of `REMEMBERED`, named ``m_original``, and their intervals."""
+    return _remembered(theirs, "original")
+
+
+def _remembered(theirs: Mapping[str, float], who: str) -> dict[str, float]:
     ends = [(key, end) for key in REMEMBERED for end in ("", "_low", "_high") if key + end in theirs]
-    return {f"{key}_original{end}": theirs[key + end] for key, end in ends}
+    return {f"{key}_{who}{end}": theirs[key + end] for key, end in ends}
 
 
 def of_another(theirs: Mapping[str, float], who: Literal["reference", "null"]) -> dict[str, float]:
     """Return the measures of a retrained model, named ``m_reference``, or of a second one, named ``m_null``.
 
-    The reference's own comparisons, with the original and with itself, are left out.
+    Those of `REMEMBERED` of the reference come with their intervals. Its own comparisons, with the original and with
+    itself, are left out.
     """
     found = {key: value for key, value in theirs.items() if base(key) == key}
     if who == "reference":
         compared = {key for key, measure in MEASURES.items() if measure.needs in ("original", "reference")}
         found = {key: value for key, value in found.items() if key not in compared}
-    return {f"{key}_{who}": value for key, value in found.items()}
+    named = {f"{key}_{who}": value for key, value in found.items()}
+    return named | (_remembered(theirs, who) if who == "reference" else {})
 
 
 def missing(key: str, known: Iterable[str]) -> Exception:
