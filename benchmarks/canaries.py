@@ -1,7 +1,7 @@
 """How many canaries does it take to tell a model that knows them by heart from one that never met them?
 
-Claim: with 25 canaries among 1,200 training digits the interval of the original's membership AUC lies above 0.9 in
-       all of 3 seeds; that of ordinary digits, a tenth of the training set, never leaves 0.5 by more.
+Claim: with 25 canaries among 1,200 training digits the interval of the membership AUC lies above 0.85 for the
+       original and holds 0.5 for the retrained model, in all of 3 seeds; of ordinary digits the two overlap.
 Run:   python -m benchmarks.canaries --out benchmarks/results/canaries.json
 """
 

@@ -15,7 +15,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -26,10 +26,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import ConcatDataset
 
-from amnesty import Classification, evaluate, train, unlearn
+from amnesty import Classification, train, unlearn
 from amnesty.data import Examples, Fraction, load_images, split
 from amnesty.errors import ModelError, NonFiniteError
-from amnesty.evaluation import GAP_PARTS, Scores
+from amnesty.evaluation import GAP_PARTS, Also, Evaluator
 from amnesty.files import write_json
 from amnesty.methods import Method, MUNBa, Retrain
 from amnesty.seeds import derive
@@ -48,11 +48,10 @@ def network() -> nn.Module:
 
 @dataclass(frozen=True)
 class Case:
-    """One seed: the task, the scores of its reference and of a second retrained model, and what retraining took."""
+    """One seed: the task, what scores models on it, and what retraining took."""
 
     task: Classification
-    reference: Scores
-    floor: Scores | None
+    evaluator: Evaluator
     seconds: float
 
 
@@ -60,7 +59,7 @@ def part(data: Examples, start: int, stop: int) -> Examples:
     return Examples(data.images[start:stop], data.labels[start:stop], data.class_names)
 
 
-def case(seed: int, search: bool) -> Case:
+def case(seed: int, search: bool, also: Sequence[Also] = ()) -> Case:
     images = load_images(DATA, "train", limit=12500)
     seen = part(images, 5000, 10000) if search else part(images, 0, 5000)
     unseen = part(images, 10000, 12000) if search else load_images(DATA, "test")
@@ -74,9 +73,8 @@ def case(seed: int, search: bool) -> Case:
         if name != "again" or not search:
             models[name], seconds[name] = trained(where_to / name, data, derive(seed, name))
     task = Classification(models["original"], **names, holdout=unseen, validation=part(images, 12000, 12500))
-    reference = evaluate(task, models["retrained"], seed=seed)
-    floor = None if search else evaluate(task, models["again"], reference, seed=seed)
-    return Case(task, reference, floor, seconds["retrained"])
+    evaluator = Evaluator(task, models["retrained"], second_reference=models.get("again"), also=also, seed=seed)
+    return Case(task, evaluator, seconds["retrained"])
 
 
 def trained(path: Path, data: Any, seed: int) -> tuple[nn.Module, float]:
@@ -98,11 +96,11 @@ def rows(seeds: list[int], methods: Mapping[str, Method], search: bool) -> Itera
     known = [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
     for seed in seeds:
         found = case(seed, search)
-        original = evaluate(found.task, found.task.model, found.reference, seed=seed)
-        retrained = {**found.reference, "average_gap": 0.0}
-        fixed = {"original": original, "retrained": retrained}
-        fixed |= {} if found.floor is None else {"retrained again": found.floor}
-        yield from ({"seed": seed, "name": name, "scores": dict(scores)} for name, scores in fixed.items())
+        evaluator = found.evaluator
+        assert evaluator.reference is not None
+        fixed = {"original": evaluator.original, "retrained": evaluator.reference}
+        fixed |= {} if evaluator.second_reference is None else {"retrained again": evaluator.second_reference}
+        yield from ({"seed": seed, "name": name, "scores": scores.own} for name, scores in fixed.items())
         for name, method in methods.items():
             key = {"seed": seed, "name": name, "settings": repr(method), "recipe": repr(RECIPE)}
             row = next((r for r in known if r.items() >= key.items()), None)
@@ -116,7 +114,7 @@ def rows(seeds: list[int], methods: Mapping[str, Method], search: bool) -> Itera
 def measured(found: Case, method: Method, seed: int) -> dict[str, Any]:
     try:
         outcome = unlearn(found.task, method, seed=derive(seed, "unlearn"))
-        scores = dict(evaluate(found.task, outcome.model, found.reference, seed=seed))
+        scores = found.evaluator(outcome.model).own
     except (NonFiniteError, ModelError) as error:
         return {"scores": None, "share": None, "hessian": None, "error": str(error)}
     bends = [row["forget_hessian_share"] for row in outcome.history if "forget_hessian_share" in row]

@@ -90,7 +90,7 @@ def main() -> None:
         print(f"{'met   ' if met else 'MISSED'}  {name}: {value:.2f}")
     print(f"\nMean ± deviation over seeds {options.seeds}, percent. {where(ran)}")
     if options.out:
-        plain = {scene: {m: [dict(s) for s in scores] for m, scores in ms.items()} for scene, ms in found.items()}
+        plain = {scene: {m: [s.own for s in scores] for m, scores in ms.items()} for scene, ms in found.items()}
         save(
             options.out,
             scores=plain,

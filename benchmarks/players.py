@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from amnesty import Classification, evaluate, train, unlearn
+from amnesty import Classification, train, unlearn
 from amnesty.bargaining import Nash
 from amnesty.data import Classes, Examples, Fraction, load_digits, split
-from amnesty.evaluation import Scores
+from amnesty.evaluation import Evaluator, Scores
 from amnesty.methods import MUNBa
 from amnesty.seeds import derive
 from amnesty.studies.digits import RECIPE, TEST, DigitsNet, one_thread
@@ -75,7 +75,7 @@ def run(case: str, seed: int) -> dict[str, tuple[Scores, dict[str, float]]]:
     }
     task = tasks["union"]
     retrained, again = (train(DigitsNet(), others["retain"], RECIPE, seed=derive(seed, name)) for name in "ab")
-    reference = evaluate(task, retrained, seed=seed)
+    evaluator = Evaluator(task, retrained, seed=seed)
     models = {"original": original, "retrained": retrained, "retrained again: the floor": again}
     for name, method in {**UNION, **EACH}.items():
         models[name] = unlearn(tasks[name.split(",")[0]], method, seed=derive(seed, "unlearn")).model
@@ -84,7 +84,7 @@ def run(case: str, seed: int) -> dict[str, tuple[Scores, dict[str, float]]]:
         said = task.predict(model, "forget")
         right = (said.logits.argmax(dim=1) == said.labels).float()
         each = {c: right[said.labels == int(c)].mean().item() for c in FORGOTTEN}
-        found[name] = evaluate(task, model, reference, seed=seed), each
+        found[name] = evaluator(model), each
     return found
 
 
@@ -98,7 +98,7 @@ def main() -> None:
         for case in SHARES:
             for seed in options.seeds:
                 for name, (scores, each) in run(case, seed).items():
-                    rows.append({"case": case, "seed": seed, "name": name, "scores": dict(scores), "each": each})
+                    rows.append({"case": case, "seed": seed, "name": name, "scores": scores.own, "each": each})
                 print(f"{case}, seed {seed}: done", flush=True)
     ran = environment()
     print(f"\n{table(rows)}\n\nMean ± deviation over seeds {options.seeds}, percent. {where(ran)}")

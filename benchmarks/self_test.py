@@ -17,7 +17,6 @@ import torch
 
 from amnesty.evaluation import ALSO, MEASURES, Checked, Evaluator, self_test
 from amnesty.evaluation.selftest import MODELS
-from amnesty.seeds import derive
 from amnesty.studies import digits
 from amnesty.tasks import Classification
 from benchmarks._common import environment, save, where
@@ -40,14 +39,7 @@ def cifar_tests(seeds: Sequence[int]) -> Iterator[tuple[Checked, ...]]:
     from benchmarks import cifar_quality
 
     for seed in seeds:
-        found = cifar_quality.case(seed, search=False)
-        folder = cifar_quality.CACHE / f"report-{seed}"
-        retain = found.task.parts["retain"]
-        models = [
-            cifar_quality.trained(folder / name, retain, derive(seed, name))[0] for name in ("retrained", "again")
-        ]
-        evaluator = Evaluator(found.task, models[0], second_reference=models[1], also=["teachers"], seed=seed)
-        yield self_test(evaluator)
+        yield self_test(cifar_quality.case(seed, search=False, also=["teachers"]).evaluator)
         print(f"CIFAR-10, seed {seed}: done", flush=True)
 
 

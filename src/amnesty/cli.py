@@ -91,6 +91,7 @@ def evaluate(
     """
     from amnesty.reports import evaluating as show
     from amnesty.studies import evaluating as do
+    from amnesty.studies.calling import task_at
 
     wanted = do.checked_also(also or ())
     if self_test:
@@ -101,7 +102,7 @@ def evaluate(
         do.refuse_options("runs", reference=reference, second_reference=second_reference, canaries=canaries, out=out)
         for name, runs in do.find_runs(targets).items():
             with console.status(f"{name}: taking every measure"):
-                rows = [do.evaluate_run(run, wanted, None if task is None else do.task_at(task)) for run in runs]
+                rows = [do.evaluate_run(run, wanted, None if task is None else task_at(task)) for run in runs]
             show.runs(console, name, [run.document for run in runs], rows, rank_by, distance, per_seed)
     else:
         with console.status("Taking every measure"):
@@ -111,6 +112,19 @@ def evaluate(
         show.scores(console, {**document, "methods": {name: one.own for name, one in scores.items()}})
         if out is not None:
             console.print(f"Written: [bold]{out}[/bold]")
+
+
+@app.command()
+def measures(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page of the docs.")] = False,
+) -> None:
+    """List the measures: what each says, what it needs, and whether methods may be ranked by it."""
+    from amnesty.reports.measure_list import measures_table, page
+
+    if markdown:
+        print(page(), end="")
+        return
+    console.print(measures_table())
 
 
 @app.command()

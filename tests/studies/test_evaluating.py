@@ -1,6 +1,5 @@
 import json
 import shutil
-import sys
 
 import pytest
 import torch
@@ -254,13 +253,6 @@ class TestWeightsFiles:
         ):
             with pytest.raises(ModelError, match=says):
                 load_weights(tmp_path / name, tiny.conv_net())
-
-
-def test_a_module_in_the_current_folder_is_found(tmp_path, monkeypatch):
-    (tmp_path / "only_here.py").write_text("def made():\n    return 7\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
-    assert evaluating.call("only_here:made") == 7
 
 
 def test_a_run_is_what_scores_json_says(tmp_path):

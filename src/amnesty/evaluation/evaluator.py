@@ -45,7 +45,8 @@ class Evaluator:
 
     Raises:
         InvalidInputError: ``also`` names something unknown, or what it needs is not there.
-        SplitError: canaries that are not in the forget set, or nothing but canaries is.
+        SplitError: examples of the forget set among the unseen ones (unless the task keeps duplicates); canaries
+            that are not in the forget set, or nothing but canaries is.
         ModelError, DataError: as `evaluate`.
     """
 
@@ -67,6 +68,7 @@ class Evaluator:
         if second_reference is not None and reference is None:
             raise InvalidInputError("`second_reference` is compared with `reference`: give both.")
         task.check()
+        _refuse_overlap(task)
         self._ordinary = None if canaries is None else _others(task, canaries)
         self._control = self._find_control() if "relearning" in self.also else None
         self._forgotten = task.forgotten_classes if "retain" in task.parts else ()
@@ -226,6 +228,19 @@ def _others(task: Classification, canaries: Canaries) -> np.ndarray:
             "without `canaries=`."
         )
     return found
+
+
+def _refuse_overlap(task: Classification) -> None:
+    """Raise `SplitError` if an example to forget is also among those that were never seen."""
+    part = unseen_part(task.parts)
+    if part is None or task.duplicates == "keep":
+        return
+    shared = set(_hashes(task.parts["forget"])) & set(_hashes(task.parts[part]))
+    if shared:
+        raise SplitError(
+            f"{len(shared)} examples to forget are also in the {part} set, input and label: what was trained on "
+            f"cannot stand for what was never seen. Take them out, or pass `duplicates='keep'` to the task."
+        )
 
 
 def _hashes(source: Source) -> list[bytes]:

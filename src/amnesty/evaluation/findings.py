@@ -128,7 +128,7 @@ def _likeness(scores: Mapping[str, float]) -> Finding | None:
     if "margin_distance_p" not in scores or "margin_distance_power" not in scores:
         return None
     p, power, shift = (scores[f"margin_{name}"] for name in ("distance_p", "distance_power", "shift"))
-    said = f"margins of forgotten and unseen examples differ by KS {scores['margin_distance']:.3f} (p = {p:.2g})"
+    said = f"margins of forgotten and unseen examples differ by KS {scores['margin_distance']:.3f} ({_p(p)})"
     if p < CLEAR:
         answer: Answer = "remembered" if shift > 0 else "over-forgotten"
         return Finding("likeness", answer, f"{said}, median shift {shift:+.2f} nats")
@@ -152,6 +152,10 @@ def _relearning(scores: Mapping[str, float]) -> Finding | None:
     if low > 1:
         return Finding("relearning", "over-forgotten", f"{said}: slower than unseen data")
     return Finding("relearning", "not detected", said)
+
+
+def _p(value: float) -> str:
+    return "p < 1e-12" if value < 1e-12 else f"p = {value:.2g}"
 
 
 def _three(scores: Mapping[str, float], key: str) -> tuple[float, float, float]:

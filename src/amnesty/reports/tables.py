@@ -140,6 +140,8 @@ def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
         caption = f"Percent; below, points from {method_name(parsed.reference).lower()} (\N{BLACK STAR}), the target"
     if parsed.nearest:
         caption += "; bold: nearest to it"
+    if parsed.floor is not None:
+        caption += f"; gaps below that of {method_name(parsed.floor).lower()} are noise"
     table = Table(
         title=Text(_printable(parsed.title)) if parsed.title else None,
         caption=Text(_printable(caption)),
