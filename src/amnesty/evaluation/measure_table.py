@@ -145,8 +145,9 @@ TABLE = (
         "membership_advantage",
         "Membership advantage",
         "Adv.",
-        "The same attack with one fixed threshold: how much more often it calls forgotten data a member of the "
-        "training set than it does never-seen data. Zero is ideal.",
+        "The same attack with one fixed threshold, which best tells retained from never-seen data: how much more "
+        "often it calls forgotten data a member of the training set than it does never-seen data. Zero is ideal. Not "
+        "taken where the forgotten data is unlike the retained, as a poisoned batch is.",
         aim="chance",
         needs="unseen",
         low=-1.0,

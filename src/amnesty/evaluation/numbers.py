@@ -231,10 +231,11 @@ def _likeness(pair: tuple[Answers, Answers], before: tuple[Answers, Answers], se
 
 
 def _advantage(parts: Parts, seed: int) -> dict[str, float]:
-    part = unseen_part(parts)
-    if part is None or "retain" not in parts:
+    # Where the task has non-members of its own, retained examples are not like the forgotten ones: a threshold that
+    # tells them from such non-members tells wrong labels from right ones, say, and not what was trained on.
+    if unseen_part(parts) != "holdout" or "retain" not in parts:
         return {}
-    forget, retain, held = ((parts[name].margin, parts[name].label) for name in ("forget", "retain", part))
+    forget, retain, held = ((parts[name].margin, parts[name].label) for name in ("forget", "retain", "holdout"))
     with suppress(InvalidInputError):  # too few unseen examples to fit a threshold on
         return _interval("membership_advantage", membership_advantage(forget, retain, held, seed=seed))
     return {}
