@@ -1,9 +1,9 @@
 """Methods ranked by U-LiRA: can one tell, example by example, a model that forgot from one that never met?
 
-Claim: 64 shadow models of the digits network tell every method here but retraining from a model that never met
-       the forgotten digits; MUNBa() stands <rank> of <methods>; see docs/evaluation.md.
+Claim: with 64 shadow models of the digits network every method here but retraining is told from its retrained twin,
+       on ordinary digits and on canaries; MUNBa() and LUR.bargained() least. See docs/evaluation.md.
 Run:   python -m benchmarks.unlearned_lira --out benchmarks/results/unlearned_lira.json
-       (about half an hour on two cores at first; stopped and run again, it goes on where it was)
+       (half an hour on two cores at first; stopped and run again, it goes on where it was)
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def table(rows: Mapping[str, PerExample], ranking: Ranking) -> str:
     """Return the rows as markdown, in the order of their ranks."""
     heads = (
         "",
-        "U-LiRA: never met",
-        "retrained",
+        "U-LiRA: retrained",
+        "never met",
         "TPR at 1 %",
         "exposed",
         "kept",
@@ -93,8 +93,8 @@ def table(rows: Mapping[str, PerExample], ranking: Ranking) -> str:
         row = rows[name]
         cells = [
             name,
-            _auc(row.never),
             _auc(row.retrained),
+            _auc(row.never),
             f"{100 * row.tpr:.1f} %",
             f"{100 * row.exposed:.0f} %",
             _auc(row.kept),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amnesty.evaluation import Ranking, rank
+from amnesty.evaluation import Ranking, auc, rank
 from amnesty.evaluation.epsilon import forgetting_quality
 from amnesty.evaluation.klom import klom, klom_floor
 from amnesty.evaluation.likelihood import Likelihoods, lira, membership_auc, unlearned_lira
@@ -40,7 +40,7 @@ class PerExample:
         kept: AUC of U-LiRA on retained examples, against the retrained twin; above 0.5 unlearning changed them.
         klom: 95th percentile over targets of KLoM, in nats. klom_floor: the same of two sets of retrained twins.
         quality: forgetting quality with lower bounds, in [0, 1]; 1 where nothing can be shown.
-        by_pair: AUC against never met within each pair of shadows, shape [M / 2]: what methods are ranked by.
+        by_pair: AUC against the retrained twins within each pair of shadows, shape [M / 2]: what rows are ranked by.
         forget_accuracy, retain_accuracy: mean over the models.
         unseen_accuracy: on further examples; NaN without them.
         seconds: median of a model's training or unlearning.
@@ -83,12 +83,13 @@ def per_example(pool: ShadowPool, of: Trained | Method, *, seed: int = 0) -> Per
         attacked_groups=groups,
         shadow_groups=groups,
     )
+    against_twins = _against_twins(own, theirs, forgotten, groups, seed)
     floor = klom_floor(theirs, models=len(groups) // 2, estimator="gauss", seed=seed)
     left = _gathered(own, forgotten), _gathered(theirs, forgotten)
     return PerExample(
         lira=membership_auc(scores, forgotten, groups, nonmember=never, seed=seed),
         never=against_never.auc(),
-        retrained=_against_twins(own, theirs, forgotten, groups, seed),
+        retrained=_auc(against_twins, forgotten, groups),
         null=against_never.null.auc().value if against_never.null is not None else 0.5,
         accuracy=against_never.balanced_accuracy,
         tpr=_rate(against_never),
@@ -97,16 +98,17 @@ def per_example(pool: ShadowPool, of: Trained | Method, *, seed: int = 0) -> Per
         klom=float(np.quantile(klom(*left, estimator="gauss"), 0.95)),
         klom_floor=float(np.quantile(floor, 0.95)),
         quality=forgetting_quality(*left, seed=seed),
-        by_pair=_by_pair(against_never),
+        by_pair=_by_pair(against_twins, groups),
         **_accuracies(pool, found),
         seconds=float(np.median(found.seconds)),
     )
 
 
 def rank_rows(rows: Mapping[str, PerExample], *, seed: int = 0) -> Ranking:
-    """Rank rows by the AUC of U-LiRA against never met, lower is better, paired over pairs of shadow models.
+    """Rank rows by the AUC of U-LiRA against the retrained twins, lower is better, paired over pairs of shadows.
 
-    The pairs are of one data set and one set of targets: the ranking is a claim about these.
+    Not by that against never met: of a destroyed model nothing can be told, so that it would rank first. The pairs
+    are of one data set and one set of targets: the ranking is a claim about these.
 
     Raises:
         InvalidInputError: fewer than two rows.
@@ -114,19 +116,28 @@ def rank_rows(rows: Mapping[str, PerExample], *, seed: int = 0) -> Ranking:
     return rank({name: row.by_pair for name, row in rows.items()}, seed=seed)
 
 
-def _against_twins(own: np.ndarray, theirs: np.ndarray, mask: np.ndarray, groups: np.ndarray, seed: int) -> PooledAuc:
-    """Return the AUC against the retrained twins; 0.5 by definition for the twins themselves."""
+def _against_twins(
+    own: np.ndarray, theirs: np.ndarray, mask: np.ndarray, groups: np.ndarray, seed: int
+) -> Likelihoods | None:
+    """Tell models from retrained twins; ``None`` where they are the twins, which nothing tells apart."""
     if np.array_equal(own, theirs):
-        count = int(mask.sum())
-        return PooledAuc(0.5, 0.5, 0.5, 0.95, len(np.unique(groups)), count, count)
-    return unlearned_lira(own, mask, theirs, mask, groups=groups, other_groups=groups, seed=seed).auc()
+        return None
+    return unlearned_lira(own, mask, theirs, mask, groups=groups, other_groups=groups, seed=seed)
+
+
+def _auc(found: Likelihoods | None, mask: np.ndarray, groups: np.ndarray) -> PooledAuc:
+    if found is not None:
+        return found.auc()
+    count = int(mask.sum())
+    return PooledAuc(0.5, 0.5, 0.5, 0.95, len(np.unique(groups)), count, count)
 
 
 def _kept(pool: ShadowPool, found: ShadowAnswers, twins: ShadowAnswers, seed: int) -> PooledAuc:
     others = np.setdiff1d(np.arange(pool.trained.shape[1]), pool.design.targets)
     chosen = others[:: max(1, -(-len(others) // KEPT))]
     retained = pool.design.retained[:, chosen]
-    return _against_twins(found.margins[:, chosen], twins.margins[:, chosen], retained, pool.groups, seed)
+    against = _against_twins(found.margins[:, chosen], twins.margins[:, chosen], retained, pool.groups, seed)
+    return _auc(against, retained, pool.groups)
 
 
 def _rate(found: Likelihoods) -> float:
@@ -140,10 +151,10 @@ def _exposed(found: Likelihoods) -> float:
     return float((found.per_point() > np.quantile(found.null.per_point(), 0.95)).mean())
 
 
-def _by_pair(found: Likelihoods) -> np.ndarray:
+def _by_pair(found: Likelihoods | None, groups: np.ndarray) -> np.ndarray:
     """Return the AUC over targets within each pair: its scores come from one fit, which holds neither of the two."""
-    from amnesty.evaluation import auc
-
+    if found is None:
+        return np.full(len(np.unique(groups)), 0.5)
     values = []
     for code in np.unique(found.groups):
         inside, outside = found.inside[found.groups == code], found.outside[found.other_groups == code]
