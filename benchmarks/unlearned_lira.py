@@ -22,7 +22,7 @@ from amnesty.methods import LUR, SCRUB, SSD, Method, Retrain, SalUn
 from amnesty.seeds import derive
 from amnesty.studies.digits import RECIPE, DigitsNet, scenario
 from amnesty.studies.digits_settings import SETTINGS
-from amnesty.studies.per_example import PerExample, per_example, rank_rows
+from amnesty.studies.per_example import Law, PerExample, per_example, rank_rows
 from amnesty.studies.shadows import ShadowPool, Trained
 from benchmarks._common import environment, save, where
 
@@ -109,6 +109,15 @@ def table(rows: Mapping[str, PerExample], ranking: Ranking) -> str:
     return "\n".join(lines)
 
 
+def laws(rows: Mapping[str, PerExample]) -> str:
+    """Return what margins the targets have, as markdown: mean ± deviation from model to model, in nats."""
+    lines = ["| margins, nats | forgotten | never met | left out by the twin |", "|---|---|---|---|"]
+    for name, row in rows.items():
+        cells = (f"{law.mean:.2f} ± {law.deviation:.2f}" for law in (row.forgotten, row.never_met, row.twin))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _auc(found: PooledAuc) -> str:
     if found.low is None or found.high is None:
         return f"{found.value:.3f}"
@@ -131,6 +140,8 @@ def plain(row: PerExample) -> dict[str, object]:
     for name, value in vars(row).items():
         if isinstance(value, PooledAuc):
             found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        elif isinstance(value, Law):
+            found |= {f"{name}_margin": value.mean, f"{name}_margin_deviation": value.deviation}
         else:
             found[name] = value.tolist() if isinstance(value, np.ndarray) else value
     return found
@@ -151,7 +162,7 @@ def main() -> None:
         ranking = rank_rows({name: row for name, row in rows.items() if name not in ("identity", "retrained")})
         print(f"\n{kind}: {len(pool.design.targets)} targets, {options.shadows} shadow models\n")
         print(table(rows, ranking))
-        print(f"\n{ranking.statement}\n")
+        print(f"\n{ranking.statement}\n\n{laws(rows)}\n")
         kept[kind] = {
             "rows": {name: plain(row) for name, row in rows.items()},
             "mean_ranks": dict(ranking.mean_ranks),

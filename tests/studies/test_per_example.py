@@ -36,6 +36,7 @@ def test_an_original_that_knows_by_heart_is_told_from_one_that_never_met(pool):
     assert row.forget_accuracy > 0.95 and row.unseen_accuracy < 0.7
     assert row.exposed > 0.2 and row.klom > row.klom_floor
     assert row.quality <= 1, "8 models a side show no epsilon"
+    assert row.forgotten.mean > row.never_met.mean and row.forgotten.mean > row.twin.mean
     assert np.isnan(row.tpr), "16 models do not know what 1 % is"
 
 

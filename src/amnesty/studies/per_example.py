@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,13 @@ KEPT = 200
 """Retained examples that the test of what was kept looks at, at most."""
 
 RATE = 0.01
+
+
+class Law(NamedTuple):
+    """Margins of targets over models, in nats: mean, and deviation from model to model, both averaged over targets."""
+
+    mean: float
+    deviation: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +48,8 @@ class PerExample:
         kept: AUC of U-LiRA on retained examples, against the retrained twin; above 0.5 unlearning changed them.
         klom: 95th percentile over targets of KLoM, in nats. klom_floor: the same of two sets of retrained twins.
         quality: forgetting quality with lower bounds, in [0, 1]; 1 where nothing can be shown.
+        forgotten, never_met, twin: margins of targets where they were forgotten, never met, and left out by the twin;
+            see `Law`.
         by_pair: AUC against the retrained twins within each pair of shadows, shape [M / 2]: what rows are ranked by.
         forget_accuracy, retain_accuracy: mean over the models.
         unseen_accuracy: on further examples; NaN without them.
@@ -57,6 +67,9 @@ class PerExample:
     klom: float
     klom_floor: float
     quality: float
+    forgotten: Law
+    never_met: Law
+    twin: Law
     by_pair: np.ndarray
     forget_accuracy: float
     retain_accuracy: float
@@ -98,6 +111,9 @@ def per_example(pool: ShadowPool, of: Trained | Method, *, seed: int = 0) -> Per
         klom=float(np.quantile(klom(*left, estimator="gauss"), 0.95)),
         klom_floor=float(np.quantile(floor, 0.95)),
         quality=forgetting_quality(*left, seed=seed),
+        forgotten=_law(own, forgotten),
+        never_met=_law(own, never),
+        twin=_law(theirs, forgotten),
         by_pair=_by_pair(against_twins, groups),
         **_accuracies(pool, found),
         seconds=float(np.median(found.seconds)),
@@ -138,6 +154,11 @@ def _kept(pool: ShadowPool, found: ShadowAnswers, twins: ShadowAnswers, seed: in
     retained = pool.design.retained[:, chosen]
     against = _against_twins(found.margins[:, chosen], twins.margins[:, chosen], retained, pool.groups, seed)
     return _auc(against, retained, pool.groups)
+
+
+def _law(values: np.ndarray, mask: np.ndarray) -> Law:
+    found = np.where(mask, values.astype(np.float64), np.nan)
+    return Law(float(np.nanmean(found, axis=0).mean()), float(np.nanstd(found, axis=0).mean()))
 
 
 def _rate(found: Likelihoods) -> float:
