@@ -23,7 +23,7 @@ RATE = 0.01
 
 
 class Law(NamedTuple):
-    """Margins of targets over models, in nats: mean, and deviation from model to model, both averaged over targets."""
+    """Margins of targets over models, nats: mean, and deviation from model to model, both averaged over targets."""
 
     mean: float
     deviation: float
