@@ -61,6 +61,13 @@ class TestRuns:
             k: v for k, v in before.items() if k != "methods"
         }
 
+    def test_what_was_not_asked_for_again_stays(self, copied):
+        run = copied / "0" / "random"
+        for also in (("compat",), ("teachers",), ()):
+            evaluating.evaluate_run(evaluating.find_runs([run])["random"][0], also)
+        munba = json.loads((run / "scores.json").read_text())["methods"]["munba"]
+        assert {"svc_confidence_compat", "zero_retrain_forgetting", "seconds", "weight_distance"} <= set(munba)
+
     def test_a_demonstration_is_its_three_runs(self, copied):
         result = command(copied / "0")
         assert result.exit_code == 0, result.output

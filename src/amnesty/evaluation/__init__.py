@@ -8,7 +8,7 @@ from amnesty.evaluation.findings import Finding
 from amnesty.evaluation.gaps import GAP_PARTS, PAPER_PARTS, average_gap
 from amnesty.evaluation.intervals import Interval
 from amnesty.evaluation.measure_table import Measure
-from amnesty.evaluation.measures import MEASURES, criterion, is_own
+from amnesty.evaluation.measures import MEASURES, beyond_answers, criterion, is_own
 from amnesty.evaluation.membership import MembershipTest, membership_test, membership_tests, strongest
 from amnesty.evaluation.numbers import rescored
 from amnesty.evaluation.ranking import Ranking, rank
@@ -41,6 +41,7 @@ __all__ = [
     "ask",
     "auc",
     "average_gap",
+    "beyond_answers",
     "check_parquet",
     "compare",
     "criterion",

@@ -102,6 +102,21 @@ def of_another(theirs: Mapping[str, float], who: Literal["reference", "null"]) -
     return named | (_remembered(theirs, who) if who == "reference" else {})
 
 
+def beyond_answers(recorded: Mapping[str, float]) -> dict[str, float]:
+    """Return those of a model's own numbers that its answers cannot tell: they stay as they were recorded.
+
+    >>> beyond_answers({"seconds": 2.0, "relearning_ratio_low": 0.4, "forget_accuracy": 1.0, "my_own": 3.0})
+    {'seconds': 2.0, 'relearning_ratio_low': 0.4, 'my_own': 3.0}
+    """
+    found = {}
+    for key, value in recorded.items():
+        measure = MEASURES.get(base(key))
+        further = measure is None or measure.needs in ("compat", "relearning", "teachers")
+        if is_own(key) and (further or base(key) in ("seconds", "weight_distance")):
+            found[key] = value
+    return found
+
+
 def missing(key: str, known: Iterable[str]) -> Exception:
     """Return the error that says why scores do not have a measure."""
     if base(key) not in MEASURES:

@@ -13,7 +13,7 @@ from amnesty.evaluation.answers import Answers
 from amnesty.evaluation.gaps import GAP_PARTS, average_gap, runtime_efficiency, tug_of_war
 from amnesty.evaluation.intervals import Interval, paired_difference, wilson
 from amnesty.evaluation.likeness import MIN_EXAMPLES, likeness
-from amnesty.evaluation.measures import of_another, of_original
+from amnesty.evaluation.measures import beyond_answers, of_another, of_original
 from amnesty.evaluation.membership import membership_test, usable_rates
 from amnesty.evaluation.scores import Scores
 from amnesty.evaluation.threshold_attack import Advantage, matched, membership_advantage
@@ -101,7 +101,7 @@ def rescored(
     found = {}
     for name, parts in answers.items():
         told = measured(parts, before, {}, forgotten, seed)
-        found[name] = Measured(parts, {**recorded.get(name, {}), **told.numbers})
+        found[name] = told.told(beyond_answers(recorded.get(name, {})))
     sides = (None if name is None else found[name] for name in (reference, floor))
     target, second = sides
     return {name: scored(one, found["original"], target, second, forgotten) for name, one in found.items()}

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from amnesty.errors import DataError, ModelError
-from amnesty.evaluation import ALSO, Also, Evaluator, Scores, is_own, read_answers, rescored, write_answers
+from amnesty.evaluation import ALSO, Also, Evaluator, Scores, beyond_answers, read_answers, rescored, write_answers
 from amnesty.files import whole, write_json
 from amnesty.tasks import Classification
 
@@ -127,10 +127,9 @@ def rescore(run: Run) -> dict[str, Scores]:
     if ORIGINAL not in answers:
         raise DataError(f"{path} lacks the answers of {ORIGINAL!r}, without which no test has a known power.")
     recorded: Mapping[str, Mapping[str, float]] = run.document["methods"]
-    facts = {name: {k: v for k, v in recorded.get(name, {}).items() if is_own(k)} for name in answers}
     return rescored(
         answers,
-        facts,
+        recorded,
         reference=run.document.get("reference"),
         floor=run.document.get("floor"),
         forgotten=run.document.get("forgotten_classes", ()),
@@ -141,7 +140,8 @@ def rescore(run: Run) -> dict[str, Scores]:
 def reevaluate(run: Run, task: Classification, also: Iterable[Also] = ALSO) -> dict[str, Scores]:
     """Ask the run's stored models again, on a task that was made anew.
 
-    The task's model is given the weights of the run's original.
+    The task's model is given the weights of the run's original. Further measures that are not asked for stay as they
+    were recorded.
 
     Raises:
         DataError: the run holds no models.
@@ -159,10 +159,10 @@ def reevaluate(run: Run, task: Classification, also: Iterable[Also] = ALSO) -> d
         reference_seconds=recorded.get(run.document.get("reference") or "", {}).get("seconds"),
         seed=run.seed,
     )
-    found = {ORIGINAL: evaluator.original}
+    found = {}
     for name, model in models.items():
-        if name != ORIGINAL:
-            found[name] = evaluator(model, seconds=recorded[name].get("seconds"))
+        scores = evaluator.original if name == ORIGINAL else evaluator(model, seconds=recorded[name].get("seconds"))
+        found[name] = Scores({**beyond_answers(recorded[name]), **scores}, scores.answers)
     return found
 
 
