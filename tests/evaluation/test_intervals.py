@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
-from scipy.stats import t as student
 
 from amnesty.errors import InvalidInputError
 from amnesty.evaluation.intervals import (
@@ -13,7 +12,6 @@ from amnesty.evaluation.intervals import (
     auc_interval,
     clopper_pearson,
     difference_of_rates,
-    mean_interval,
     paired_difference,
     wilson,
 )
@@ -167,21 +165,6 @@ class TestDifferences:
     def test_what_are_no_pairs_is_refused(self, sides):
         with pytest.raises(InvalidInputError, match="two bool arrays"):
             paired_difference(*sides)
-
-
-class TestMeanInterval:
-    @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9), levels)
-    @settings(max_examples=60)
-    def test_agrees_with_scipy(self, values, level):
-        n, found = len(values), mean_interval(np.array(values), level)
-        half = student.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n)
-        expected = (np.mean(values), np.mean(values) - half, np.mean(values) + half)
-        assert (found.value, found.low, found.high) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-    @pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [[1.0, 2.0]]])
-    def test_what_has_no_spread_is_refused(self, values):
-        with pytest.raises(InvalidInputError, match="at least two finite values"):
-            mean_interval(np.array(values))
 
 
 def test_intervals_cannot_be_changed():

@@ -324,7 +324,7 @@ def test_a_model_that_memorised_is_told_from_one_that_did_not(device):
     )
     before, reference = evaluate(it, original, retrained), evaluate(it, retrained)
     assert before["forget_accuracy"] > 0.95
-    assert before["membership_auc"] > 0.8
+    assert before["membership_auc"] > 0.7
     assert before["membership_advantage"] > 0.5
     assert abs(reference["membership_auc"] - 0.5) < 0.2
     assert abs(reference["membership_advantage"]) < 0.25

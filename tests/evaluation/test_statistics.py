@@ -9,7 +9,7 @@ from scipy import stats
 
 from amnesty.errors import InvalidInputError, MissingReferenceError
 from amnesty.evaluation.pairs import sign_flip_p
-from amnesty.evaluation.statistics import Summary, compare, equivalent, margin_of, summarise, summarise_all
+from amnesty.evaluation.statistics import Summary, compare, equivalent, margin_of, summarise
 
 values = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9)
 
@@ -79,30 +79,6 @@ class TestSummarise:
     def test_refuses_a_level_outside_0_and_1(self, level):
         with pytest.raises(InvalidInputError, match="A level must lie between 0 and 1"):
             summarise([1.0, 2.0], level=level)
-
-
-class TestSummariseAll:
-    def test_summarises_what_all_seeds_have(self):
-        many = [{"b": 1.0, "only": 3.0, "a": 0.5}, {"a": 0.75, "b": 2.0}, {"a": 1.0, "b": 3.0, "other": 1.0}]
-        found = summarise_all(many, level=0.9)
-        assert list(found) == ["b", "a"]
-        assert found == {name: summarise([row[name] for row in many], level=0.9) for name in "ab"}
-        assert {summary.count for summary in found.values()} == {3}
-
-    def test_of_one_seed_has_no_interval(self):
-        assert summarise_all([{"a": 0.5}]) == {"a": Summary(0.5, None, None, None, 1)}
-
-    def test_refuses_seeds_without_a_common_measure(self):
-        with pytest.raises(InvalidInputError, match="present in all of 2 seeds; found in some only: a, b"):
-            summarise_all([{"a": 1.0}, {"b": 1.0}])
-        with pytest.raises(InvalidInputError, match="found in some only: none at all"):
-            summarise_all([{}])
-        with pytest.raises(InvalidInputError, match="at least one seed, found none"):
-            summarise_all([])
-
-    def test_names_the_measure_that_is_not_finite(self):
-        with pytest.raises(InvalidInputError, match=r"`b` must be finite, but is NaN or infinite at \[1\]"):
-            summarise_all([{"a": 1.0, "b": 1.0}, {"a": 1.0, "b": math.nan}])
 
 
 class TestCompare:

@@ -68,7 +68,7 @@ class TestFresh:
     def test_says_what_is_trained_where_the_original_is_partly_frozen(self):
         model = tiny.conv_net()
         model[0].requires_grad_(False)
-        with pytest.raises(ModelError, match=r"`Retrain\(fresh=...\)`"):
+        with pytest.raises(ModelError, match="`fresh=`"):
             amnesty.unlearn(tiny.task(model), Retrain(recipe=Recipe(epochs=1)))
         outcome = amnesty.unlearn(tiny.task(model), Retrain(recipe=Recipe(epochs=1), fresh=tiny.conv_net))
         assert all(p.requires_grad for p in outcome.model.parameters())

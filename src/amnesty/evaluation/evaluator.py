@@ -15,7 +15,7 @@ from amnesty.data import Batches, Canaries, batch_hashes, dataset_of
 from amnesty.errors import InvalidInputError, SplitError
 from amnesty.evaluation.answers import Answers, ask
 from amnesty.evaluation.distance import weight_distance
-from amnesty.evaluation.further import like_untrained, published, relearned
+from amnesty.evaluation.further import Further, like_untrained, published, relearned
 from amnesty.evaluation.numbers import Measured, measured, scored, unseen_part
 from amnesty.evaluation.scores import Scores
 from amnesty.tasks import Classification, Predictions, Source, unpack
@@ -129,9 +129,9 @@ class Evaluator:
         if model is self.task.model and self._original is not None:
             return self._original.told(facts)
         answers, said = self._ask(model)
-        found = self._further(model, said) | facts
+        further = self._further(model, said)
         before = answers if self._original is None else self._original.answers
-        return measured(answers, before, found, self._forgotten, self.seed)
+        return measured(answers, before, further.numbers | facts, self._forgotten, self.seed, further.absent)
 
     def _ask(self, model: nn.Module) -> tuple[dict[str, Answers], dict[str, Predictions]]:
         answers, said = ask(self.task, model, self._logits)
@@ -144,19 +144,19 @@ class Evaluator:
             said["forget"] = Predictions(forget.logits[kept], forget.labels[kept])
         return answers, said
 
-    def _further(self, model: nn.Module, said: Mapping[str, Predictions]) -> dict[str, float]:
+    def _further(self, model: nn.Module, said: Mapping[str, Predictions]) -> Further:
         """Return what cannot be told from answers alone."""
-        found: dict[str, float] = {}
+        found = Further()
         if self._weights is not None:
             with suppress(InvalidInputError):  # another architecture, or nothing but zeros: there is no such distance
-                found["weight_distance"] = weight_distance(self._weights, model).relative
+                found.numbers["weight_distance"] = weight_distance(self._weights, model).relative
         if "compat" in self.also:
-            found |= published(said, self._forgotten, self.seed)
+            published(found, said, self._forgotten, self.seed)
         if "teachers" in self.also:
-            found |= like_untrained(self.task, said["forget"].logits, self._forget(), self.seed)
+            like_untrained(found, self.task, said["forget"].logits, self._forget(), self.seed)
         if self._control is not None:
             retain = self.task.parts.get("retain")
-            found |= relearned(model, self.task.model, self._forget(), self._control, retain, self.seed)
+            relearned(found, model, self.task.model, self._forget(), self._control, retain, self.seed)
         return found
 
     def _forget(self) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -40,16 +41,15 @@ def findings(scores: Mapping[str, float]) -> tuple[Finding, ...]:
 
     - *utility*: the holdout accuracy against the retrained model's, or else the original's, by the interval of the
       paired difference: broken if at least `UTILITY_LOSS` is surely lost, kept if surely less is lost.
-    - *membership*, *canaries*, *class*: with ``s`` the score, ``s_o`` the original's and ``t`` what never having seen
-      the data means (an AUC of 1/2; no recognition of a class that is gone), or the retrained model's score where its
-      interval excludes that, ``rho = (s - t) / (s_o - t)`` is the share of the original's signal that is left. Where
-      the interval of ``s_o`` does not lie above ``t`` the test has no power: inconclusive, unless ``s`` itself stands
-      out. Else remembered or over-forgotten where the interval of ``s`` excludes ``t`` and ``|rho|`` exceeds
-      `RESIDUE`; not detected where the whole interval of ``rho`` is within; and inconclusive between.
-    - *likeness*: the Kolmogorov-Smirnov test of margins, with its power.
-    - *relearning*: whether the forget set is relearnt faster than unseen data is learnt, where the original is.
-
-    Questions whose numbers are absent are left out.
+    - *membership*, *canaries*, *class*, *relearning*: with ``s`` the score, ``s_o`` the original's and ``t`` what
+      never having seen the data means (an AUC of 1/2; no recognition of a class that is gone; as many steps as for
+      unseen data), or the retrained model's score where its interval excludes that, ``rho = (s - t) / (s_o - t)`` is
+      the share of the original's signal that is left. Where the interval of ``s_o`` holds ``t`` the test has no
+      power: inconclusive, unless ``s`` itself stands out. Else remembered or over-forgotten where the interval of
+      ``s`` excludes ``t`` and ``|rho|`` exceeds `RESIDUE`; not detected where the whole interval of ``rho`` is
+      within; and inconclusive between, as where no interval is known.
+    - *likeness*: the Kolmogorov-Smirnov test of margins, with its power; its direction is that of the largest shift
+      among the hard, the median and the easy examples. Inconclusive where the retrained model differs, too.
     """
     asked = (_utility, _membership, _likeness, _class, _canaries, _relearning)
     return tuple(found for ask in asked if (found := ask(scores)) is not None)
@@ -61,7 +61,7 @@ def _utility(scores: Mapping[str, float]) -> Finding | None:
         key, whom = "holdout_gap", "the retrained model"
     if key not in scores:
         return None
-    change, low, high = (scores.get(key + end, scores[key]) for end in ("", "_low", "_high"))
+    change, low, high = _three(scores, key)
     said = f"holdout accuracy {_points(change)} points against {whom} [{_points(low)}, {_points(high)}]"
     if high <= -UTILITY_LOSS:
         return Finding("utility", "broken", f"{said}: at least {100 * UTILITY_LOSS:g} points are lost")
@@ -83,12 +83,20 @@ def _class(scores: Mapping[str, float]) -> Finding | None:
     return _graded("class", scores, "holdout_forgotten_accuracy", 0.0, "unseen examples of the class recognised")
 
 
-def _graded(question: Question, scores: Mapping[str, float], key: str, never: float, name: str) -> Finding | None:
+def _relearning(scores: Mapping[str, float]) -> Finding | None:
+    name = "steps to relearn over those for unseen data"
+    return _graded("relearning", scores, "relearning_ratio", 1.0, name, remembered=-1)
+
+
+def _graded(
+    question: Question, scores: Mapping[str, float], key: str, never: float, name: str, remembered: int = 1
+) -> Finding | None:
+    """Grade a score for which one side of ``never`` means remembered: above, or below it with ``remembered=-1``."""
     if key not in scores or f"{key}_original" not in scores:
         return None
-    target = _target(scores, key, never)
-    value, low, high = _three(scores, key)
-    before, least, _ = _three(scores, f"{key}_original")
+    target = remembered * _target(scores, key, never)
+    value, low, high = _turned(scores, key, remembered)
+    before, least, _ = _turned(scores, f"{key}_original", remembered)
     said = f"{name} {_interval(scores, key)}, original {_interval(scores, f'{key}_original')}"
     if least <= target:
         return Finding(question, *_without_power(low, high, target, said))
@@ -127,31 +135,20 @@ def _without_power(low: float, high: float, target: float, said: str) -> tuple[A
 def _likeness(scores: Mapping[str, float]) -> Finding | None:
     if "margin_distance_p" not in scores or "margin_distance_power" not in scores:
         return None
-    p, power, shift = (scores[f"margin_{name}"] for name in ("distance_p", "distance_power", "shift"))
+    p, power = scores["margin_distance_p"], scores["margin_distance_power"]
     said = f"margins of forgotten and unseen examples differ by KS {scores['margin_distance']:.3f} ({_p(p)})"
-    if p < CLEAR:
-        answer: Answer = "remembered" if shift > 0 else "over-forgotten"
-        return Finding("likeness", answer, f"{said}, median shift {shift:+.2f} nats")
-    if power < ENOUGH_POWER:
-        return Finding("likeness", "inconclusive", f"{said}; power against the original only {_share(power)}")
-    return Finding("likeness", "not detected", f"{said}; power against the original {_share(power)}")
+    if p >= CLEAR:
+        answer: Answer = "not detected" if power >= ENOUGH_POWER else "inconclusive"
+        return Finding("likeness", answer, f"{said}; power against the original {_share(power)}")
+    if scores.get("margin_distance_p_reference", 1.0) < CLEAR:
+        return Finding("likeness", "inconclusive", f"{said}, and so do those of the retrained model")
+    shifts = {where: scores[f"margin_shift{end}"] for where, end in _SHIFTS.items() if f"margin_shift{end}" in scores}
+    where = max(shifts, key=lambda name: abs(shifts[name]))
+    answer = "remembered" if shifts[where] > 0 else "over-forgotten"
+    return Finding("likeness", answer, f"{said}, most {where}, by {shifts[where]:+.2f} nats")
 
 
-def _relearning(scores: Mapping[str, float]) -> Finding | None:
-    if "relearning_ratio" not in scores or "relearning_ratio_original" not in scores:
-        return None
-    ratio, low, high = _three(scores, "relearning_ratio")
-    said = (
-        f"relearnt in {ratio:.2f} times the steps of unseen data {_range(low, high)}, "
-        f"original {_plain(scores, 'relearning_ratio_original')}"
-    )
-    if _three(scores, "relearning_ratio_original")[2] >= 1:
-        return Finding("relearning", "inconclusive", f"{said}: the original is not faster either")
-    if high < 1:
-        return Finding("relearning", "remembered", said)
-    if low > 1:
-        return Finding("relearning", "over-forgotten", f"{said}: slower than unseen data")
-    return Finding("relearning", "not detected", said)
+_SHIFTS = {"in the middle": "", "at the hard end": "_of_hard", "at the easy end": "_of_easy"}
 
 
 def _p(value: float) -> str:
@@ -159,26 +156,23 @@ def _p(value: float) -> str:
 
 
 def _three(scores: Mapping[str, float], key: str) -> tuple[float, float, float]:
-    value = scores[key]
-    return value, scores.get(f"{key}_low", value), scores.get(f"{key}_high", value)
+    """Return a score and its interval, without end where none is known: then nothing is sure."""
+    return scores[key], scores.get(f"{key}_low", -math.inf), scores.get(f"{key}_high", math.inf)
+
+
+def _turned(scores: Mapping[str, float], key: str, sign: int) -> tuple[float, float, float]:
+    value, *ends = (sign * x for x in _three(scores, key))
+    return value, min(ends), max(ends)
 
 
 def _interval(scores: Mapping[str, float], key: str) -> str:
     value, low, high = _three(scores, key)
-    return f"{value:.3f} {_range(low, high)}"
-
-
-def _plain(scores: Mapping[str, float], key: str) -> str:
-    value, low, high = _three(scores, key)
-    return f"{value:.2f} {_range(low, high)}"
-
-
-def _range(low: float, high: float) -> str:
-    return f"[{low:.3f}, {high:.3f}]"
+    ends = (f"{end:.3f}" if math.isfinite(end) else "?" for end in (low, high))
+    return f"{value:.3f} [{', '.join(ends)}]"
 
 
 def _points(change: float) -> str:
-    return f"{100 * change:+.1f}"
+    return f"{100 * change:+.1f}" if math.isfinite(change) else "?"
 
 
 def _share(fraction: float) -> str:

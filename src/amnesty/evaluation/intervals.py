@@ -148,28 +148,6 @@ def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95
     return Interval((int(first.sum()) - int(second.sum())) / n, found.low, found.high)
 
 
-def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval:
-    """Return the mean over independent runs with Student's t interval; ``values``: shape [n], n at least 2.
-
-    Raises:
-        InvalidInputError: fewer than two values, which say nothing of their spread, or values that are not finite.
-
-    >>> mean_interval(np.array([1.0, 2.0, 3.0]))
-    Interval(value=2.0, low=-0.4841..., high=4.4841...)
-    """
-    from scipy.special import stdtrit
-
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        raise InvalidInputError(
-            "The interval of a mean needs at least two finite values, one for each run (seed), found "
-            f"{values.tolist() if values.size < 10 else values.shape}."
-        )
-    half = float(stdtrit(len(values) - 1, 1 - _tail(level)) * values.std(ddof=1) / math.sqrt(len(values)))
-    mean = float(values.mean())
-    return Interval(mean, mean - half, mean + half)
-
-
 def _share(successes: int, count: int) -> float:
     if count < 1 or not 0 <= successes <= count:
         raise InvalidInputError(

@@ -326,7 +326,7 @@ TABLE = (
         "indiscernibility",
         "Indiscernibility",
         "Indiscernibility",
-        "1 - 2 |a - 1/2| of that accuracy a, as in Deep Unlearn; 1 is a coin.",
+        "1 - 2 |a - 1/2|, with a the accuracy of Deep Unlearn's logistic regression on the loss; 1 is a coin.",
         aim="higher",
         needs="compat",
         blind=_DESTROYED,
@@ -362,6 +362,32 @@ TABLE = (
         compared=False,
         blind=_DESTROYED,
         chance=1.0,
+    ),
+    Measure(
+        "relearning_p",
+        "p-value of relearning",
+        "Relearn p",
+        "Chance of so few steps if the forget set is relearnt no faster than never-seen examples are learnt.",
+        aim="higher",
+        needs="relearning",
+        compared=False,
+        blind=_DESTROYED,
+    ),
+    *(
+        Measure(
+            key,
+            title,
+            title,
+            f"Share of the runs in which {what} within the cap of steps. Above one half, the ratio is only a bound.",
+            aim="lower",
+            needs="relearning",
+            compared=False,
+            blind="it speaks of the test, not of the model",
+        )
+        for key, title, what in (
+            ("relearning_capped", "Relearning not done", "the forget set was not relearnt"),
+            ("relearning_control_capped", "Learning not done", "the never-seen examples were not learnt"),
+        )
     ),
     Measure(
         "zero_retrain_forgetting",

@@ -8,11 +8,11 @@ from typing import Literal
 from amnesty.errors import InvalidInputError, MissingMeasureError, MissingReferenceError, UnknownNameError
 from amnesty.evaluation.measure_table import TABLE, Measure
 
-_ENDS = ("_low", "_high", "_count")
+_ENDS = ("_low", "_high", "_count", "_against")
 _OTHERS = ("_original", "_reference", "_null")
 SUFFIXES = (*_ENDS, *_OTHERS)
-"""Of a measure's name: the ends of its 95 % interval, the number of examples, and the same measure of the original,
-of the retrained model, and of a second retrained one."""
+"""Of a measure's name: the ends of its 95 % interval, the number of examples and of those compared with, and the same
+measure of the original, of the retrained model, and of a second retrained one."""
 
 _HOW = {
     "unseen": "needs unseen examples: give the task a `holdout` or `nonmembers` part with the forgotten classes",
@@ -117,10 +117,12 @@ def beyond_answers(recorded: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def missing(key: str, known: Iterable[str]) -> Exception:
-    """Return the error that says why scores do not have a measure."""
+def missing(key: str, known: Iterable[str], reasons: Mapping[str, str]) -> Exception:
+    """Return the error that says why scores do not have a measure; ``reasons`` are of those that were tried."""
     if base(key) not in MEASURES:
         return UnknownNameError("measure", key, known)
+    if base(key) in reasons:
+        return MissingMeasureError(f"`{key}` could not be taken: {reasons[base(key)]}")
     needs = MEASURES[base(key)].needs
     if key.endswith(("_reference", "_null")):
         needs = "reference" if key.endswith("_reference") else "floor"

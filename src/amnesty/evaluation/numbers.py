@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,14 +25,19 @@ Parts = Mapping[str, Answers]
 
 @dataclass(frozen=True)
 class Measured:
-    """One model's answers by part, empty where they are not known, and the numbers that they and it alone tell."""
+    """One model's answers by part, empty where they are not known, and the numbers that they and it alone tell.
+
+    Attributes:
+        absent: measure -> why it could not be taken.
+    """
 
     answers: Parts
     numbers: Mapping[str, float]
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def told(self, facts: Mapping[str, float]) -> Measured:
         """Return the same with further facts among the numbers."""
-        return Measured(self.answers, {**self.numbers, **facts})
+        return Measured(self.answers, {**self.numbers, **facts}, self.absent)
 
 
 def measured(
@@ -41,6 +46,7 @@ def measured(
     facts: Mapping[str, float],
     forgotten: Sequence[int] = (),
     seed: int = 0,
+    absent: Mapping[str, str] | None = None,
 ) -> Measured:
     """Take all measures of one model, with intervals.
 
@@ -50,9 +56,13 @@ def measured(
         facts: measures that cannot be told from answers, such as the seconds that it took.
         forgotten: classes that are forgotten altogether.
         seed: of the draws.
+        absent: measures among the facts that could not be taken, and why.
     """
-    values = _accuracies(parts, forgotten) | _membership(parts, original, seed) | _canaries(parts)
-    return Measured(parts, {**values, **facts})
+    # Draws go by position: in an order of the examples' own, the same for all models, that of the data is no matter.
+    orders = {part: np.lexsort((said.margin, said.label)) for part, said in original.items()}
+    own, before = ({part: said[orders[part]] for part, said in side.items()} for side in (parts, original))
+    values = _accuracies(own, forgotten) | _membership(own, before, seed) | _canaries(own)
+    return Measured(parts, {**values, **facts}, absent or {})
 
 
 def scored(
@@ -69,7 +79,7 @@ def scored(
     if reference is not None and second is not None:
         floor = {**second.numbers, **_beside_reference(second, reference, forgotten)}
         values |= of_another(floor, "null")
-    return Scores(values, own.answers)
+    return Scores(values, own.answers, own.absent)
 
 
 def rescored(
@@ -196,7 +206,7 @@ def _attacked(key: str, members: Answers, nonmembers: Answers, rates: bool) -> d
         return {key: 0.5}  # one answer to all: no attack is better than a coin, and none has an interval
     asked = usable_rates(len(nonmembers)) if rates else ()
     test = membership_test(members.margin, nonmembers.margin, rates=asked)
-    values = _interval(key, test.auc) | {f"{key}_count": test.members}
+    values = _interval(key, test.auc) | {f"{key}_count": test.members, f"{key}_against": test.nonmembers}
     for side, found in (("membership_tpr", test.remembered), ("overforgotten_tpr", test.over_forgotten)):
         for rate, interval in found.items():
             values |= _interval(f"{side}_at_{_RATES[rate]}_percent", interval)

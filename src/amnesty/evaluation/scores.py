@@ -15,7 +15,8 @@ class Scores(Mapping[str, float]):
     A measure that could not be taken is absent, and asking for it says what it needs. Beside a measure ``m`` stand,
     where there are such:
 
-    - ``m_low``, ``m_high``: its 95 % interval over the examples; ``m_count``: how many there were.
+    - ``m_low``, ``m_high``: its 95 % interval over the examples; ``m_count``: how many there were; ``m_against``: how
+      many unseen ones they were compared with.
     - ``m_original``: the same of the model before unlearning, for every measure of what is remembered. Where the
       original is not detected either, a test shows nothing.
     - ``m_reference``: the same of the retrained model; ``m_null``: of a second retrained one, the floor below which
@@ -25,6 +26,7 @@ class Scores(Mapping[str, float]):
 
     Attributes:
         answers: the model's answers by part of the data, example by example; empty where they are not known.
+        absent: measure that was asked for -> why it could not be taken.
 
     Example:
         >>> scores = Scores({"forget_accuracy": 0.25, "unlearning_accuracy": 0.75})
@@ -36,16 +38,22 @@ class Scores(Mapping[str, float]):
         amnesty.errors.MissingReferenceError: `average_gap` compares with a retrained model; pass `reference=` to ...
     """
 
-    __slots__ = ("_values", "answers")
+    __slots__ = ("_values", "absent", "answers")
 
-    def __init__(self, values: Mapping[str, float], answers: Mapping[str, Answers] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, float],
+        answers: Mapping[str, Answers] | None = None,
+        absent: Mapping[str, str] | None = None,
+    ) -> None:
         self._values = {name: float(value) for name, value in values.items()}
         self.answers: Mapping[str, Answers] = dict(answers or {})
+        self.absent: Mapping[str, str] = dict(absent or {})
 
     def __getitem__(self, name: str) -> float:
         if name in self._values:
             return self._values[name]
-        raise missing(name, self._values)
+        raise missing(name, self._values, self.absent)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -7,7 +7,7 @@ the method. Units of the results are those of the values.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,26 +167,6 @@ def summarise(values: Sequence[float] | np.ndarray, *, level: float = 0.95) -> S
     deviation = float(np.sqrt(np.square(numbers - mean).sum() / (count - 1)))
     half = float(stdtrit(count - 1, 0.5 + level / 2)) * deviation / math.sqrt(count)
     return Summary(mean, deviation, mean - half, mean + half, count, level)
-
-
-def summarise_all(many: Sequence[Mapping[str, float]], *, level: float = 0.95) -> dict[str, Summary]:
-    """Summarise each measure over seeds, one mapping per seed; see `summarise`.
-
-    A name that some seed lacks is left out: a mean over fewer seeds must not stand beside one over all. So every
-    ``count`` is the number of mappings. The order of the names is that of the first mapping.
-
-    Raises:
-        InvalidInputError: no mapping, no name that all have, or a value that is not finite.
-    """
-    if not many:
-        raise InvalidInputError("A summary needs the scores of at least one seed, found none.")
-    names = [name for name in many[0] if all(name in scores for scores in many)]
-    if not names:
-        some = ", ".join(sorted({name for scores in many for name in scores})) or "none at all"
-        raise InvalidInputError(
-            f"No measure is present in all of {seeds_in_words(len(many))}; found in some only: {some}."
-        )
-    return {name: summarise(one_per_seed(name, [s[name] for s in many]), level=level) for name in names}
 
 
 def compare(

@@ -142,6 +142,8 @@ def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
         caption += "; bold: nearest to it"
     if parsed.floor is not None:
         caption += f"; gaps below that of {method_name(parsed.floor).lower()} are noise"
+    elif parsed.reference is not None:
+        caption += "; no second retrained model, hence no floor: how small a gap is noise is not known"
     table = Table(
         title=Text(_printable(parsed.title)) if parsed.title else None,
         caption=Text(_printable(caption)),
