@@ -14,6 +14,11 @@ METHODS = {
     "finetune": {"forget_accuracy": 0.9, "retain_accuracy": 1.0, "holdout_accuracy": 0.96, "membership_auc": 0.56},
     "brand_new_method": {"forget_accuracy": 0.0, "retain_accuracy": 0.6, "holdout_accuracy": 0.5},
 }
+INTERVALS = {
+    "original": {"membership_auc_low": 0.58, "membership_auc_high": 0.62},
+    "retrain": {"membership_auc_low": 0.48, "membership_auc_high": 0.52},
+    "munba": {"membership_auc_low": 0.50, "membership_auc_high": 0.52},
+}
 MORE = {
     "original": {"average_gap": 0.275, "seconds": 11.0, "membership_advantage": 0.2},
     "retrain": {"average_gap": 0.0, "seconds": 10.0, "membership_advantage": -0.01},
@@ -24,7 +29,7 @@ MORE = {
 
 
 def scores(**changes):
-    methods = {name: METHODS[name] | MORE[name] for name in METHODS}
+    methods = {name: METHODS[name] | MORE[name] | INTERVALS.get(name, {}) for name in METHODS}
     content = {
         "schema": 1,
         "scenario": {

@@ -48,8 +48,22 @@ def test_damage_is_said(tmp_path, measure):
     assert headline(scenario(tmp_path, **{f"munba__{measure}": 0.9})).endswith("; the rest has suffered.")
 
 
-def test_traces_are_said(tmp_path):
-    assert headline(scenario(tmp_path, munba__membership_auc=0.6)).endswith("a membership test still finds traces.")
+@pytest.mark.parametrize(
+    ("auc", "half", "says"),
+    [
+        (0.6, 0.02, "a membership test still finds traces."),
+        (0.4, 0.02, "a membership test tells it from unseen data."),
+        (0.5, 0.10, "whether single examples left traces is open."),
+    ],
+)
+def test_traces_are_said(tmp_path, auc, half, says):
+    ends = {"munba__membership_auc_low": auc - half, "munba__membership_auc_high": auc + half}
+    assert headline(scenario(tmp_path, munba__membership_auc=auc, **ends)).endswith(says)
+
+
+def test_a_test_that_does_not_detect_the_original_is_said_to_show_nothing(tmp_path):
+    found = scenario(tmp_path, original__membership_auc_low=0.45)
+    assert "shows nothing here" in "\n".join(verdict(found).sentences) and "is open" in headline(found)
 
 
 def test_without_a_reference_nothing_is_claimed(tmp_path):
