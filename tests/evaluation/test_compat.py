@@ -201,6 +201,24 @@ class TestLogisticLoss:
             with pytest.raises(InvalidInputError, match="at least five"):
                 call(answers(3, 4, 0), answers(3, 40, 1), seed=0)
 
+    @pytest.mark.parametrize("variant", [*VARIANTS, "scrub"])
+    def test_as_few_as_it_says(self, variant):
+        """Ten in all would leave one to hold out; eleven leave two, one of each side."""
+        options = {} if variant == "scrub" else {"variant": variant}
+        call = logistic_loss_scrub_compat if variant == "scrub" else logistic_loss_compat
+        sides = [answers(3, n, n, labelled=1) for n in (5, 6, 6)]
+        assert 0 <= call(sides[1], sides[2], seed=0, **options) <= 1
+        with pytest.raises(InvalidInputError, match=r"eleven in all.*\[5, 5\]"):
+            call(sides[0], answers(3, 5, 1, labelled=1), seed=0, **options)
+
+    def test_the_starting_kit_takes_eleven(self):
+        assert 0 <= logistic_loss_compat(answers(3, 5, 0), answers(3, 6, 1), variant="starting_kit", seed=0) <= 1
+
+    @pytest.mark.parametrize("unseen", range(6, 200, 7))
+    def test_the_starting_kit_takes_unlike_sides(self, unseen):
+        parts = answers(3, 5, 0), answers(3, unseen, 1)
+        assert 0 <= logistic_loss_compat(*parts, variant="starting_kit", seed=0) <= 1
+
 
 class TestScrub:
     def test_agrees_with_the_published_code_where_nothing_is_drawn(self):

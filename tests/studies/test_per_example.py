@@ -1,12 +1,18 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student
+from scipy.stats import ttest_rel
 from torch import nn
 
 from amnesty.data import Examples
 from amnesty.errors import InvalidInputError
+from amnesty.evaluation import rank
+from amnesty.evaluation.likelihood import unlearned_lira
 from amnesty.methods import FineTune
-from amnesty.studies.per_example import per_example, rank_rows
+from amnesty.studies.per_example import per_example, rank_rows, within_pairs
 from amnesty.studies.shadows import ShadowPool
 from amnesty.training import Recipe
 
@@ -43,7 +49,8 @@ def test_an_original_that_knows_by_heart_is_told_from_one_that_never_met(pool):
 def test_a_retrained_model_is_not(pool):
     row = per_example(pool, "retrained")
     assert row.lira.low < 0.5 < row.lira.high and row.never.low < 0.5 < row.never.high
-    assert row.retrained.value == 0.5 == row.kept.value and row.klom == 0 and row.quality == 1
+    against_itself = row.retrained, row.kept, row.klom, row.quality, row.by_pair
+    assert against_itself == (None,) * 5 and row.klom_floor > 0
     assert abs(row.null - 0.5) < 0.1
 
 
@@ -53,11 +60,73 @@ def test_what_is_kept_and_the_time_it_took_are_told_too(pool):
     assert row.by_pair.shape == (8,) and np.isfinite(row.by_pair).all()
 
 
+def row_of(by_pair):
+    return SimpleNamespace(by_pair=None if by_pair is None else np.asarray(by_pair, dtype=float))
+
+
 def test_rows_are_ranked_by_pairs_of_shadows(pool):
-    rows = {"identity": per_example(pool, "original"), "retrained": per_example(pool, "retrained")}
+    rows = {"identity": per_example(pool, "original"), "noise": row_of(0.5 + np.arange(-3.5, 4) / 100)}
     found = rank_rows(rows)
-    assert list(found.mean_ranks) == ["retrained", "identity"] and found.blocks == 8
-    assert found.groups == (("retrained",), ("identity",))
+    assert list(found.mean_ranks) == ["noise", "identity"] and found.blocks == 8
+    assert found.groups == (("noise",), ("identity",)) and found.p_value == found.pairwise["noise", "identity"] < 0.05
+    assert found.statement.startswith(
+        "On 8 pairs of shadow models at level 0.95, methods that are not separated: noise;"
+    )
+
+
+def test_tests_and_intervals_are_those_of_student_widened():
+    rows = {
+        "a": row_of([0.5, 0.6, 0.55, 0.7]),
+        "b": row_of([0.7, 0.65, 0.5, 0.9]),
+        "c": row_of([0.9, 0.8, 0.8, 0.95]),
+    }
+    found = rank_rows(rows, level=0.9)
+    t = ttest_rel(rows["b"].by_pair, rows["c"].by_pair).statistic / 1.6
+    assert found.pairwise["b", "c"] == pytest.approx(2 * student.sf(abs(t), 3) * 2)
+    ranks = np.array([1, 1, 2, 1])
+    half = 1.6 * student.ppf(0.95, 3) * ranks.std(ddof=1) / 2
+    assert found.mean_ranks["a"] == 1.25 and found.intervals["a"] == pytest.approx((1, 1.25 + half))
+    assert found.intervals["c"] == (3, 3), "the same rank throughout"
+
+
+def test_rows_that_are_equal_throughout_are_tied_and_those_apart_throughout_are_not():
+    saturated = rank_rows({"a": row_of(np.ones(8)), "b": row_of(np.ones(8)), "c": row_of(np.full(8, 0.5))})
+    assert saturated.groups == (("c",), ("a", "b")) and saturated.pairwise["a", "b"] == 1
+
+
+def study(random, count=40, pairs=8):
+    """Margins of two exact retrainings and of their shared twins, all of one law; row k is the model of pair k."""
+    found = random.normal(size=(3, pairs, count))
+    every, groups = np.ones((pairs, count), dtype=bool), np.arange(pairs)
+    options = {"groups": groups, "other_groups": groups, "seed": 0}
+    return {
+        name: row_of(within_pairs(unlearned_lira(own, every, found[2], every, **options)))
+        for name, own in zip("ab", found[:2], strict=True)
+    }
+
+
+def test_equal_methods_are_rarely_separated():
+    """Pairs of shadows share their fits: taken for independent they separate equal methods three times too often."""
+    random = np.random.default_rng(0)
+    studies = [study(random) for _ in range(300)]
+    assert np.mean([len(rank_rows(rows).groups) == 2 for rows in studies]) < 0.07
+    independent = [rank({name: row.by_pair for name, row in rows.items()}) for rows in studies[:100]]
+    assert np.mean([len(found.groups) == 2 for found in independent]) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ({"a": row_of([0.5, 0.6])}, "two rows"),
+        ({"a": row_of([0.5, 0.6]), "twins": row_of(None)}, "themselves: ..twins"),
+        ({"a": row_of([0.5, 0.6]), "b": row_of([0.5, 0.6, 0.7])}, "one pool"),
+        ({"a": row_of([0.5]), "b": row_of([0.6])}, "one pool"),
+        ({"a": row_of([0.5, 0.6]), "b": row_of([np.nan, 0.7])}, "finite"),
+    ],
+)
+def test_rows_that_cannot_be_ranked_are_refused(rows, said):
+    with pytest.raises(InvalidInputError, match=said):
+        rank_rows(rows)
 
 
 def test_without_further_examples_there_is_no_accuracy_on_them(tmp_path):

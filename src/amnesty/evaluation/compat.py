@@ -125,7 +125,7 @@ def logistic_loss_compat(
     al., Deep unlearn, arXiv:2410.01276.
 
     Raises:
-        InvalidInputError: fewer than ten examples in all, or an empty part.
+        InvalidInputError: once the sides are cut, fewer than five examples on one or eleven in all; an empty part.
         UnknownNameError: another variant.
     """
     if variant not in _LOSS_VARIANTS:
@@ -147,7 +147,8 @@ def logistic_loss_scrub_compat(forget: Predictions, test: Predictions, *, splits
     losses are clipped to 100. ``seed`` is that of the run: of the splits and, derived, of the draw.
 
     Source: Kurmanji et al., Towards unbounded machine unlearning, NeurIPS 2023, and its code. Differs in that the
-    test set is not changed in place. Raises `InvalidInputError` as `logistic_loss_compat`.
+    test set is not changed in place. Raises `InvalidInputError` for an empty part, or fewer than six examples on a
+    side, of which unseen ones of other classes do not count.
     """
     random = np.random.default_rng(derive(seed, "logistic loss", "scrub"))
     like = torch.isin(test.labels, forget.labels)
@@ -269,9 +270,12 @@ def _validated(sides: list[tuple[np.ndarray, int]], splits: int, seed: int) -> f
 
     losses = np.concatenate([side for side, _ in sides])[:, None]
     truth = np.repeat([label for _, label in sides], [len(side) for side, _ in sides])
-    if min(len(side) for side, _ in sides) < 5:
+    if min(len(side) for side, _ in sides) < 5 or len(truth) < 11:  # a tenth of ten could not hold both sides
         found = sorted(len(side) for side, _ in sides)
-        raise InvalidInputError(f"Cross-validation needs at least five examples on each side, found {found}.")
+        raise InvalidInputError(
+            "Cross-validation needs at least five examples on each side and eleven in all, of which it holds out a "
+            f"tenth with both sides in it; found {found}. Give more examples."
+        )
     cv = StratifiedShuffleSplit(n_splits=splits, random_state=seed)
     return float(cross_val_score(LogisticRegression(), losses, truth, cv=cv, scoring="accuracy").mean())
 

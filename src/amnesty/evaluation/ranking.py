@@ -122,7 +122,7 @@ def rank(
         next(iter(pairwise.values())) if len(methods) == 2 else _friedman(ranks),
         pairwise,
         nemenyi(len(methods), blocks, level=level),
-        _tied(methods, {pair for pair, p_value in pairwise.items() if p_value <= 1 - level}),
+        tied(methods, {pair for pair, p_value in pairwise.items() if p_value <= 1 - level}),
         blocks,
         level,
     )
@@ -187,7 +187,7 @@ def _pairwise(values: Mapping[str, np.ndarray], seed: int) -> dict[tuple[str, st
     return dict(zip(pairs, holm(raw).tolist(), strict=True))
 
 
-def _tied(methods: Sequence[str], separated: set[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
+def tied(methods: Sequence[str], separated: set[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
     """Return the maximal sets without a separated pair, adding one method at a time; pairs are in order."""
     groups: list[tuple[str, ...]] = [()]
     for method in methods:
