@@ -56,7 +56,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a demonstratio
 @app.command()
 def evaluate(
     targets: Annotated[
-        list[Path] | None, typer.Argument(help="Folders of runs, or weights files.", metavar="RUN|MODEL...")
+        list[Path] | None, typer.Argument(help="Folders of runs, or weights files.", metavar="RUN|MODEL")
     ] = None,
     task: Annotated[
         str | None,
@@ -71,14 +71,17 @@ def evaluate(
         list[str] | None, typer.Option(help="Further measures: compat, relearning, teachers. Repeatable.")
     ] = None,
     rank_by: Annotated[
-        str, typer.Option(help="Measure that methods are ranked by, over several seeds.")
-    ] = "average_gap",
+        str | None,
+        typer.Option(help="Measure that methods are ranked by, over several seeds: by default average_gap."),
+    ] = None,
     distance: Annotated[
         bool, typer.Option("--distance", help="Rank by its distance to the retrained model.")
     ] = False,
     per_seed: Annotated[bool, typer.Option("--per-seed", help="Show every seed, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="New folder for the scores of weights files.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draws of the tests.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the draws of the tests: by default 0. A run has its own.")
+    ] = None,
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Try every measure on models whose place is known.")
     ] = False,
@@ -86,32 +89,39 @@ def evaluate(
     """Measure what a model still knows of the forget set, what it kept, and what these numbers allow to be said.
 
     RUN is a folder with a scores.json, such as `amnesty demo` writes, or one that holds such folders: its measures
-    are taken again from the stored answers. The same scenario with several seeds is summarised and ranked. MODEL is a
-    weights file (safetensors), to be scored on the task that `--task` makes.
+    are taken again from the stored answers, or from its models with `--also`, `--task` or `--canaries`, and its
+    scores.json is written anew. The same scenario with several seeds is summarised and ranked. MODEL is a weights
+    file (safetensors), to be scored on the task that `--task` makes.
     """
     from amnesty.reports import evaluating as show
+    from amnesty.studies import evaluate_options as options
     from amnesty.studies import evaluating as do
-    from amnesty.studies.calling import task_at
 
-    wanted = do.checked_also(also or ())
+    wanted = options.checked_also(also or ())
+    for_runs: dict[str, Any] = {"rank_by": rank_by, "distance": distance or None, "per_seed": per_seed or None}
     if self_test:
+        options.refuse_options("the self-test", also=also or None, out=out, **for_runs)
         with console.status("Starting") as status:
-            found = do.tested(targets or (), task, reference, second_reference, canaries, seed, status.update)
+            found = do.tested(targets or (), task, reference, second_reference, canaries, seed or 0, status.update)
         show.self_test(console, found)
     elif targets and all(path.is_dir() for path in targets):
-        do.refuse_options("runs", reference=reference, second_reference=second_reference, canaries=canaries, out=out)
-        for name, runs in do.find_runs(targets).items():
-            with console.status(f"{name}: taking every measure"):
-                rows = [do.evaluate_run(run, wanted, None if task is None else task_at(task)) for run in runs]
-            show.runs(console, name, [run.document for run in runs], rows, rank_by, distance, per_seed)
+        options.refuse_options("runs", reference=reference, second_reference=second_reference, out=out, seed=seed)
+        by, scenarios = rank_by or "average_gap", do.find_runs(targets)
+        options.check_ranking(by, distance, scenarios)
+        made = do.made_for((run for runs in scenarios.values() for run in runs), task, canaries)
+        for name, runs in scenarios.items():
+            with console.status(f"{escape(name)}: taking every measure"):
+                rows = [do.evaluate_run(run, wanted, *made) for run in runs]
+            show.runs(console, name, [run.document for run in runs], rows, by, distance, per_seed)
     else:
+        options.refuse_options("weights files", **for_runs)
         with console.status("Taking every measure"):
             document, scores = do.evaluated(
-                targets or (), task, reference, second_reference, canaries, wanted, out, seed
+                targets or (), task, reference, second_reference, canaries, wanted, out, seed or 0
             )
         show.scores(console, {**document, "methods": {name: one.own for name, one in scores.items()}})
         if out is not None:
-            console.print(f"Written: [bold]{out}[/bold]")
+            console.print(f"Written: [bold]{escape(str(out))}[/bold]")
 
 
 @app.command()

@@ -3,6 +3,7 @@ import pytest
 
 from amnesty.errors import InvalidInputError, MissingReferenceError, UnknownNameError
 from amnesty.evaluation import average_gap, over_seeds
+from amnesty.evaluation.gaps import signed_gaps
 
 
 def seeds(count=6):
@@ -81,3 +82,45 @@ def test_refuses_what_cannot_be_compared():
     with pytest.raises(MissingReferenceError, match="needs that model's scores"):
         over_seeds(rows, by="forget_accuracy", distance=True)
     assert over_seeds(rows).gap_of_means is None
+
+
+def test_signed_gaps_are_means_over_the_seeds():
+    rows = seeds()
+    found = over_seeds(rows).signed_gaps["far"]
+    each = [signed_gaps(row["far"], row["retrain"]) for row in rows]
+    assert found == pytest.approx({part: np.mean([one[part] for one in each]) for part in each[0]})
+    assert found["forget_accuracy"] > 0.2 and over_seeds(rows, reference=None).signed_gaps is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none_are_left_out(value):
+    rows = seeds()
+    rows[1]["near"]["forget_accuracy"] = value
+    rows[2]["far"]["relearning_ratio"] = value
+    found = over_seeds(rows)
+    assert "forget_accuracy" not in found.summaries["near"] and "holdout_accuracy" in found.summaries["near"]
+    assert "forget_accuracy" not in found.signed_gaps["near"] and "forget_accuracy" in found.signed_gaps["far"]
+    assert "relearning_ratio" not in found.summaries["far"]
+    assert np.isfinite(list(found.gap_of_means.values())).all()
+
+
+def test_a_method_that_shares_nothing_with_the_retrained_model_has_no_gap():
+    rows = seeds()
+    for row in rows:
+        row["strange"] = {"seconds": 1.0}
+    found = over_seeds(rows)
+    assert "strange" not in found.gap_of_means and found.summaries["strange"]["seconds"].mean == 1
+    for row in rows:
+        row["retrain_again"] = {"seconds": 1.0}
+    assert over_seeds(rows).floor is None
+
+
+def test_says_why_nothing_was_ranked():
+    rows = [{name: {"forget_accuracy": 0.5} for name in ("original", "near", "far")} for _ in range(2)]
+    assert "`average_gap` compares with a retrained model, and there is none" in over_seeds(rows).statement
+    rows = [{**row, "retrain": {"holdout_accuracy": 0.9}} for row in rows]
+    says = over_seeds(rows, by="forget_accuracy", distance=True).statement
+    assert "no method has `forget_accuracy` in every seed beside that of the retrained model" in says
+    rows = seeds()
+    del rows[3]["far"]["average_gap"]
+    assert "only near has `average_gap` in every seed" in over_seeds(rows).statement

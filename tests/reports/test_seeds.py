@@ -107,3 +107,50 @@ def test_the_self_test_says_which_measures_may_rank():
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     assert "criterion" in lines["average_gap"] and "no resolution" in lines["membership_auc"]
     assert "original and destroyed" in lines["unlearning_accuracy"] and "refused" in lines["forget_accuracy"]
+
+
+def test_several_seeds_say_which_way_a_method_misses_and_how_it_stands_against_the_best():
+    documents = [folders.scores(seed=seed) | {"floor": None} for seed in range(3)]
+    for seed, document in enumerate(documents):
+        document["methods"]["finetune"]["average_gap"] += 0.001 * seed
+    rows = [{name: _Own(values) for name, values in document["methods"].items()} for document in documents]
+    text = shown(runs, "class", documents, rows, "average_gap", False)
+    signed, against = text.split("Signed gaps")[1].split("Against MUNBa")
+    lines = {line.split()[0]: line.split() for line in signed.splitlines() if line.strip()}
+    # forget 0.9 - 0, retain 1 - 1, hold-out 0.96 - 0.96, AUC 0.56 - 0.5
+    assert lines["Fine-tuning"][1:] == ["+90.00", "±0.00", "±0.00", "+6.00"]
+    assert lines["MUNBa"][1:] == ["+1.00", "\N{MINUS SIGN}0.27", "\N{MINUS SIGN}1.00", "+1.00"]
+    line = next(line for line in against.splitlines() if line.strip().startswith("Fine-tuning"))
+    # 24 + 0.1 - 0.82; deviation 0.1, t = 4.303, n = 3; all of 3 signs alike: p = 2 / 8
+    assert line.split()[1:] == ["+23.28", "[23.03,", "23.53]", "0.25"]
+
+
+def test_without_a_retrained_model_there_is_nothing_to_miss():
+    documents = [folders.scores(seed=seed) | {"floor": None, "reference": None} for seed in (0, 1)]
+    for document in documents:
+        for values in document["methods"].values():
+            del values["average_gap"]
+    rows = [{name: _Own(values) for name, values in document["methods"].items()} for document in documents]
+    text = shown(runs, "class", documents, rows, "average_gap", False)
+    assert "Signed gaps" not in text and "Against" not in text
+    assert "`average_gap` compares with a retrained model, and there is none" in text
+
+
+def test_names_titles_and_keys_are_no_markup():
+    documents = [folders.scores(seed=seed) | {"floor": None} for seed in (0, 1)]
+    for document in documents:
+        document["scenario"]["title"] = "class[/b]\x1b[2J"
+        for name in ("m[lr=0.1]", "m[/b]", "[red]"):
+            document["methods"][name] = {**document["methods"]["munba"], "key[/b]": 1.0, "unlearning_accuracy": 0.9}
+        for values in document["methods"].values():
+            values |= {"unlearning_accuracy": 1.0, "svc_confidence_compat": 0.25}
+    rows = [{name: _Own(values) for name, values in document["methods"].items()} for document in documents]
+    text = shown(runs, "name[/b]", documents, rows, "average_gap", False, True, width=400)
+    assert "\x1b" not in text and "class[/b]" in text and "key[/b]" in text
+    for name in ("M[lr=0.1]", "M[/b]", "[red]"):
+        assert text.count(name) >= 10, name
+
+
+def test_a_narrow_terminal_cuts_neither_names_nor_numbers():
+    text = shown(lambda console: console.print(seeds_table(over_seeds(seeds(), floor=None))), width=120)
+    assert "Fine-tuning" in text and "Brand new method" in text and "\N{HORIZONTAL ELLIPSIS}" not in text

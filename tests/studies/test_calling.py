@@ -26,3 +26,32 @@ def test_only_functions_are_called_and_their_values_checked(tmp_path):
     for make in (task_at, canaries_at):
         with pytest.raises(InvalidInputError, match="found int"):
             make(f"{tmp_path}/mine.py:made")
+
+
+def test_a_function_that_fails_says_so_and_why(tmp_path):
+    (tmp_path / "mine.py").write_text("def made(seed):\n    pass\n\ndef fails():\n    return {}['no key']\n")
+    with pytest.raises(InvalidInputError, match=r"mine.py:made failed: TypeError: .*'seed'") as found:
+        call(f"{tmp_path}/mine.py:made")
+    assert isinstance(found.value.__cause__, TypeError)
+    with pytest.raises(InvalidInputError, match="KeyError: 'no key'"):
+        call(f"{tmp_path}/mine.py:fails")
+
+
+def test_a_file_may_hold_dataclasses_and_pickle_them(tmp_path):
+    (tmp_path / "json.py").write_text(
+        "from __future__ import annotations\n"
+        "import pickle\nfrom dataclasses import KW_ONLY, dataclass\n\n"
+        "@dataclass\nclass Point:\n    _: KW_ONLY\n    x: int = 3\n\n"
+        "def made():\n    return pickle.loads(pickle.dumps(Point())).x\n"
+    )
+    known = sys.modules["json"]
+    assert call(f"{tmp_path}/json.py:made") == 3
+    assert sys.modules["json"] is known  # a file hides no module of the same name
+
+
+def test_a_file_that_fails_leaves_no_module_behind(tmp_path):
+    (tmp_path / "broken.py").write_text("1 / 0")
+    before = set(sys.modules)
+    with pytest.raises(InvalidInputError, match="ZeroDivisionError"):
+        call(f"{tmp_path}/broken.py:task")
+    assert not {name for name in set(sys.modules) - before if "broken" in name}

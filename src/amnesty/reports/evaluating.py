@@ -7,32 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 from amnesty.evaluation import Checked, Scores, over_seeds
 from amnesty.reports.read import parse_scores
-from amnesty.reports.seeds import paper_table, seeds_table
+from amnesty.reports.seeds import against_best_table, paper_table, seeds_table, signed_table
 from amnesty.reports.tables import findings_table, other_measures, scores_table
-from amnesty.reports.words import method_name
+from amnesty.reports.words import method_name, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 
 def scores(console: Console, document: Mapping[str, Any], name: str = "") -> None:
     """Show one scores.json: the table, the further measures, and what they allow to be said."""
-    from rich import box
-    from rich.table import Table
-
     found = parse_scores(document, "the scores", name)
     console.print(scores_table(found))
     others = other_measures(found, intervals=False)
     if others:
-        table = Table(
-            "Measure", *map(method_name, found.rows), box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-        )
-        for title, cells in others:
-            table.add_row(title, *cells)
-        console.print(table)
+        console.print(_measures_table(found.rows, others))
     said = findings_table(found)
     if said.row_count:
         console.print(said)
+
+
+def _measures_table(methods: Sequence[str], measured: Sequence[tuple[str, list[str]]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("Measure", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for method in methods:
+        table.add_column(plain(method_name(method)))
+    for title, cells in measured:
+        table.add_row(plain(title), *map(plain, cells))
+    return table
 
 
 def runs(
@@ -58,7 +64,10 @@ def runs(
         return
     title = str((documents[0].get("scenario") or {}).get("title") or name)
     console.print(seeds_table(found, title))
-    console.print(found.statement)
+    for table in (signed_table(found), against_best_table(found)):
+        if table is not None:
+            console.print(table)
+    console.print(plain(found.statement))
     if found.floor is not None:
         console.print(
             f"Floor, a second retrained model: {100 * found.floor.paired:.2f} points a seed, "
@@ -76,7 +85,7 @@ def self_test(console: Console, found: Sequence[Checked]) -> None:
     for one in found:
         values = [f"{value:.3f}" for value in one.values.values()]
         distance = f"{one.distances['original']:.3f} (floor {one.floor:.3f})"
-        table.add_row(one.measure.key, *values, distance, _verdict(one))
+        table.add_row(plain(one.measure.key), *values, distance, _verdict(one))
     console.print(table)
     console.print(
         "Destroyed: an untrained network. Methods may be ranked by a measure itself only if it prefers the retrained "
@@ -85,9 +94,9 @@ def self_test(console: Console, found: Sequence[Checked]) -> None:
     )
 
 
-def _verdict(one: Checked) -> str:
+def _verdict(one: Checked) -> Text:
     if not one.resolution:
-        return "[yellow]no resolution on these data[/yellow]"
+        return plain("no resolution on these data", "yellow")
     if one.fooled_by:
-        return f"[red]refused: {' and '.join(one.fooled_by)} do as well[/red]"
-    return f"[red]refused: {one.measure.blind}[/red]" if one.measure.blind else "[green]criterion[/green]"
+        return plain(f"refused: {' and '.join(one.fooled_by)} do as well", "red")
+    return plain(f"refused: {one.measure.blind}", "red") if one.measure.blind else plain("criterion", "green")

@@ -11,7 +11,7 @@ from amnesty.evaluation.measures import MEASURES, is_own
 from amnesty.reports.measures import COLUMNS
 from amnesty.reports.read import parse_scores
 from amnesty.reports.scenario import ORIGINAL, Scores
-from amnesty.reports.words import DASH, duration, method_name, number, percent, points
+from amnesty.reports.words import DASH, duration, method_name, number, percent, points, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -145,8 +145,8 @@ def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
     elif parsed.reference is not None:
         caption += "; no second retrained model, hence no floor: how small a gap is noise is not known"
     table = Table(
-        title=Text(_printable(parsed.title)) if parsed.title else None,
-        caption=Text(_printable(caption)),
+        title=Text(printable(parsed.title)) if parsed.title else None,
+        caption=Text(printable(caption)),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -159,13 +159,8 @@ def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
             row.role, "bold" if row.nearest else ""
         )
         name = f"{row.name} \N{BLACK STAR}" if row.role == "reference" else row.name
-        table.add_row(Text(_printable(name)), *(_stack(each) for each in row.cells), style=style)
+        table.add_row(Text(printable(name)), *(_stack(each) for each in row.cells), style=style)
     return table
-
-
-def _printable(text: str) -> str:
-    """The text without control characters: a file must not steer the terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def findings_table(scores: Scores, methods: Sequence[str] | None = None) -> Table:
@@ -181,7 +176,7 @@ def findings_table(scores: Scores, methods: Sequence[str] | None = None) -> Tabl
         for at, found in enumerate(scores.findings(method)):
             style = {"not detected": "green", "kept": "green", "inconclusive": "yellow"}.get(found.answer, "red")
             cells = [method_name(method) if at == 0 else "", found.question, found.answer, found.reason]
-            texts = [Text(_printable(cell), style=style if i == 2 else "") for i, cell in enumerate(cells)]
+            texts = [Text(printable(cell), style=style if i == 2 else "") for i, cell in enumerate(cells)]
             table.add_row(*texts)
     return table
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NARROW NO-BREAK SPACE}"
@@ -25,6 +30,22 @@ def method_name(key: str) -> str:
     """
     name = _DISPLAY_NAMES.get(key, key.replace("_", " ").strip())
     return name[:1].upper() + name[1:]
+
+
+def printable(text: str) -> str:
+    """The text without control characters: a file must not steer the terminal.
+
+    >>> printable(f"a{chr(27)}[2Jb")
+    'a [2Jb'
+    """
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """The text for a terminal, as it is: brackets in names of files are no markup."""
+    from rich.text import Text
+
+    return Text(printable(text), style=style)
 
 
 def percent(fraction: float | None) -> str:

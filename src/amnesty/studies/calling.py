@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from amnesty.data import Canaries
 from amnesty.errors import InvalidInputError, UnknownNameError
 from amnesty.tasks import Classification
 
+_COUNT = itertools.count()
+
 
 def call(path: str) -> Any:
     """Call the function at ``package.module:function`` or ``file.py:function`` without arguments; return its value.
 
     Raises:
-        InvalidInputError: it is not of that form, or cannot be imported or called.
+        InvalidInputError: it is not of that form, or cannot be imported or called without arguments, or fails.
         UnknownNameError: the module has no such function.
     """
     where, _, name = path.rpartition(":")
@@ -30,7 +33,10 @@ def call(path: str) -> Any:
     function = getattr(module, name, None)
     if not callable(function):
         raise UnknownNameError("function", name, [n for n in vars(module) if not n.startswith("_")])
-    return function()
+    try:
+        return function()
+    except Exception as error:  # whatever the user's function may raise
+        raise InvalidInputError(f"{path} failed: {type(error).__name__}: {error}") from error
 
 
 def _module(where: str) -> Any:
@@ -38,11 +44,17 @@ def _module(where: str) -> Any:
         if "" not in sys.path:
             sys.path.insert(0, "")  # as `python -m` does, so that a module in the current folder is found
         return importlib.import_module(where)
-    spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+    name = f"_amnesty_{next(_COUNT)}_{Path(where).stem}"  # of no other module, installed or loaded before
+    spec = importlib.util.spec_from_file_location(name, where)
     if spec is None or spec.loader is None:
         raise InvalidInputError(f"{where} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # where dataclasses and pickle look for it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -306,7 +306,7 @@ def _document(result: Result, seed: int) -> dict[str, Any]:
             f"{seed}. MUNBa runs with the library's defaults; the settings of the other methods were searched "
             "without the unseen digits reported here (benchmarks/digits_search.py).",
             "counts": counts,
-            "content": {part: content_hash(task.parts[part]) for part in counts},
+            "content": {part: content_hash(task.parts[part]) for part in task.parts if part != "validation"},
         },
         "study": "digits",
         "seed": seed,

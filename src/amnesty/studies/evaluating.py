@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,23 @@ from typing import Any
 from torch import nn
 
 from amnesty.data import Canaries
-from amnesty.errors import InvalidInputError, MissingReferenceError, UnknownNameError
-from amnesty.evaluation import ALSO, Also, Checked, Evaluator, Scores, check_parquet, self_test, write_answers
+from amnesty.errors import DataError, InvalidInputError, MissingReferenceError
+from amnesty.evaluation import (
+    ALSO,
+    Also,
+    Checked,
+    Evaluator,
+    Scores,
+    check_parquet,
+    self_test,
+    write_answers,
+)
 from amnesty.studies import digits
 from amnesty.studies.calling import canaries_at, task_at
-from amnesty.studies.runs import (
-    ANSWERS,
-    ORIGINAL,
-    SCORES,
-    Run,
-    load_weights,
-    read_run,
-    reevaluate,
-    rescore,
-    write_scores,
-)
+from amnesty.studies.evaluate_options import refuse_options
+from amnesty.studies.run_checks import ORIGINAL
+from amnesty.studies.runs import ANSWERS, SCORES, Run, read_run, reevaluate, rescore, write_scores
+from amnesty.studies.weights import load_weights
 from amnesty.tasks import Classification
 
 REFERENCE, FLOOR = digits.REFERENCE, digits.FLOOR
@@ -48,7 +51,7 @@ def find_runs(folders: Sequence[Path]) -> dict[str, list[Run]]:
             raise InvalidInputError(f"{folder} holds no run: there is no {SCORES} in it or directly below it.")
         for path in below:
             run = read_run(path)
-            name = str((run.document.get("scenario") or {}).get("name") or path.resolve().name)
+            name = str(run.scenario.get("name") or path.resolve().name)
             known = found.setdefault(name, [])
             same = [other for other in known if other.seed == run.seed]
             if same:
@@ -60,27 +63,52 @@ def find_runs(folders: Sequence[Path]) -> dict[str, list[Run]]:
     return found
 
 
-def evaluate_run(run: Run, also: Iterable[Also] = (), task: Classification | None = None) -> dict[str, Scores]:
+def evaluate_run(
+    run: Run, also: Iterable[Also] = (), task: Classification | None = None, canaries: Canaries | None = None
+) -> dict[str, Scores]:
     """Take a run's measures again and write its scores.json anew, and its answers where the models were asked.
 
     Args:
         run: as read.
         also: further measures, for which the stored models are asked again.
         task: of the run, to ask the models again; by default that of its study, where this is one of `STUDIES`.
+        canaries: as planted before training, with which the models are asked again; needed for this if the run was
+            scored with canaries.
 
     Raises:
         InvalidInputError: the models are needed and nobody knows the task.
-        DataError, ModelError: see `amnesty.studies.runs`.
+        DataError, ModelError: see `amnesty.studies.runs`; nothing is written then.
     """
     wanted = frozenset(also)
-    if task is None and not wanted:
-        scores = rescore(run)
-    else:
-        scores = reevaluate(run, task or _task_of(run), wanted)
+    asked = task is not None or canaries is not None or bool(wanted)
+    scores = reevaluate(run, task or _task_of(run), wanted, canaries) if asked else rescore(run)
+    for name, found in scores.items():
+        strange = [key for key, value in found.own.items() if not math.isfinite(value)]
+        if strange:
+            raise DataError(f"{run.folder}: the answers of {name!r} give no finite `{strange[0]}`.")
+    if asked:
         write_answers(run.folder / ANSWERS, {name: found.answers for name, found in scores.items()})
     document = {key: value for key, value in run.document.items() if key != "methods"}
     write_scores(run.folder, document, scores)
     return scores
+
+
+def made_for(
+    runs: Iterable[Run], task: str | None, canaries: str | None
+) -> tuple[Classification | None, Canaries | None]:
+    """Return the task and the canaries that functions of the user's make for a run; see `amnesty.studies.calling`.
+
+    Raises:
+        InvalidInputError: there are several runs: what such a function makes is the data of one.
+    """
+    folders = [str(run.folder) for run in runs]
+    for option, given in (("--task", task), ("--canaries", canaries)):
+        if given is not None and len(folders) > 1:
+            raise InvalidInputError(
+                f"{option} makes the data of one request and one seed, but {len(folders)} runs were named: "
+                f"{', '.join(folders)}. Evaluate them one by one with {option}, then all of them without."
+            )
+    return None if task is None else task_at(task), None if canaries is None else canaries_at(canaries)
 
 
 def _task_of(run: Run) -> Classification:
@@ -90,7 +118,7 @@ def _task_of(run: Run) -> Classification:
             f"{run.folder} does not say how its data is made (`study` is {study!r}; known: {', '.join(STUDIES)}). "
             "Name the function that makes the task: --task package.module:function"
         )
-    return STUDIES[study](str(run.document["scenario"]["name"]), run.seed)
+    return STUDIES[study](str(run.scenario.get("name")), run.seed)
 
 
 def evaluate_weights(
@@ -230,21 +258,6 @@ def _tested_on_digits(seed: int, tell: digits.Tell) -> tuple[Checked, ...]:
         task = Classification(models[0], **chosen.parts)
         evaluator = Evaluator(task, models[1], second_reference=models[2], canaries=planted, also=ALSO, seed=seed)
         return self_test(evaluator)
-
-
-def checked_also(names: Iterable[str]) -> frozenset[Also]:
-    """Return the names, or raise `UnknownNameError` for one that is not in `amnesty.evaluation.ALSO`."""
-    for name in names:
-        if name not in ALSO:
-            raise UnknownNameError("further measure", name, ALSO)
-    return frozenset(known for known in ALSO if known in names)
-
-
-def refuse_options(what: str, **given: object) -> None:
-    """Raise `InvalidInputError` if an option was given that means nothing for ``what``."""
-    for name, value in given.items():
-        if value is not None:
-            raise InvalidInputError(f"--{name.replace('_', '-')} is for weights files, not for {what}.")
 
 
 def _needed(path: Path | None, option: str) -> Path:

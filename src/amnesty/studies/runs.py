@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from amnesty.errors import DataError, ModelError
-from amnesty.evaluation import ALSO, Also, Evaluator, Scores, beyond_answers, read_answers, rescored, write_answers
-from amnesty.files import whole, write_json
+from amnesty.data import Canaries
+from amnesty.errors import AmnestyError, DataError
+from amnesty.evaluation import ALSO, Also, Answers, Evaluator, Scores, read_answers, rescored, write_answers
+from amnesty.evaluation.measures import MEASURES, base, beyond_answers
+from amnesty.files import write_json
+from amnesty.studies.run_checks import ORIGINAL, check_answers, check_same_data, checked_document
+from amnesty.studies.weights import load_weights, save_weights
 from amnesty.tasks import Classification
 
 SCORES, ANSWERS, MODELS = "scores.json", "answers.parquet", "models"
-ORIGINAL = "original"
 
 
 def write_run(
@@ -46,36 +47,6 @@ def write_scores(folder: Path, document: Mapping[str, Any], scores: Mapping[str,
     write_json(folder / SCORES, {**document, "methods": methods})
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a model's parameters and buffers as safetensors, whole or not at all."""
-    with whole(path) as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
-
-
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Load safetensors, or a ``torch.save`` file of nothing but tensors, into ``model``.
-
-    Raises:
-        ModelError: the file cannot be read, holds more than tensors, or does not fit the model.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise ModelError(f"{path} cannot be read as weights: {error}") from error
-    except Exception as error:  # pickle's own errors, of which there are many
-        raise ModelError(
-            f"{path} holds more than plain tensors and is not loaded: {error}. Save `model.state_dict()` with "
-            "`safetensors.torch.save_file`."
-        ) from error
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} does not fit the task's {type(model).__name__}: {error}") from error
-
-
 @dataclass(frozen=True)
 class Run:
     """A run's folder as read: scores.json as it is, and the answers by model and part."""
@@ -93,6 +64,11 @@ class Run:
         """Of the draws of the tests."""
         return int(self.document.get("seed") or 0)
 
+    @property
+    def scenario(self) -> Mapping[str, Any]:
+        """What scores.json says of the request; empty where it says nothing."""
+        return self.document.get("scenario") or {}
+
 
 def read_run(folder: Path) -> Run:
     """Read a run's scores.json.
@@ -102,68 +78,99 @@ def read_run(folder: Path) -> Run:
     """
     path = folder / SCORES
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("methods"), dict) or not document["methods"]:
-        raise DataError(f"{path} is not the scores.json of a run: it has no `methods`.")
-    if document.get("schema") != 1:
-        raise DataError(
-            f"{path}: `schema` is {document.get('schema')!r}, but this version of Amnesty reads schema 1."
-        )
-    return Run(folder, document)
+    except RecursionError as error:
+        raise DataError(f"{path}: not a file of Amnesty (nested too deeply).") from error
+    return Run(folder, checked_document(path, content))
+
+
+def stored_answers(run: Run) -> dict[str, dict[str, Answers]] | None:
+    """Return a run's stored answers by model and part; ``None`` where there is no such file.
+
+    Raises:
+        DataError: the file cannot be read, or its models were not asked about the same examples.
+    """
+    path = run.folder / ANSWERS
+    if not path.is_file():
+        return None
+    try:
+        answers = read_answers(path)
+    except AmnestyError:
+        raise
+    except Exception as error:  # columns of types that nobody thought of
+        raise DataError(f"{path} was not written by Amnesty: {type(error).__name__}: {error}") from error
+    check_answers(path, answers)
+    return answers
 
 
 def rescore(run: Run) -> dict[str, Scores]:
     """Take every measure again from the stored answers; what answers cannot tell stays as it was recorded.
 
+    So do all numbers of a method without answers.
+
     Raises:
-        DataError: there are no stored answers, or they lack the original's.
+        DataError: there are no stored answers, or they lack those of the original, the reference or the floor.
     """
-    path = run.folder / ANSWERS
-    if not path.is_file():
+    answers = stored_answers(run)
+    if answers is None:
         raise DataError(f"{run.folder} holds no {ANSWERS}: there is nothing to compute scores from.")
-    answers = read_answers(path)
-    if ORIGINAL not in answers:
-        raise DataError(f"{path} lacks the answers of {ORIGINAL!r}, without which no test has a known power.")
+    reference, floor = (run.document.get(side) for side in ("reference", "floor"))
+    for name in (reference, floor):
+        if name is not None and name not in answers:
+            raise DataError(
+                f"{run.folder / ANSWERS} lacks the answers of {name!r}, which the others are compared with."
+            )
     recorded: Mapping[str, Mapping[str, float]] = run.document["methods"]
-    return rescored(
-        answers,
-        recorded,
-        reference=run.document.get("reference"),
-        floor=run.document.get("floor"),
-        forgotten=run.document.get("forgotten_classes", ()),
-        seed=run.seed,
-    )
+    forgotten = run.document.get("forgotten_classes", ())
+    found = rescored(answers, recorded, reference=reference, floor=floor, forgotten=forgotten, seed=run.seed)
+    return {name: found[name] if name in found else Scores(recorded[name]) for name in {**recorded, **found}}
 
 
-def reevaluate(run: Run, task: Classification, also: Iterable[Also] = ALSO) -> dict[str, Scores]:
+def reevaluate(
+    run: Run, task: Classification, also: Iterable[Also] = ALSO, canaries: Canaries | None = None
+) -> dict[str, Scores]:
     """Ask the run's stored models again, on a task that was made anew.
 
     The task's model is given the weights of the run's original. Further measures that are not asked for stay as they
-    were recorded.
+    were recorded; those that are do not, even where they could not be taken this time.
 
     Raises:
-        DataError: the run holds no models.
+        DataError: the run holds no models; the task's data is not that of the run.
+        InvalidInputError: the run was scored with canaries and none are given, or the other way round.
         ModelError: weights that do not fit.
     """
-    load_weights(_weights(run, ORIGINAL), task.model)
-    models = {name: _like(task.model, _weights(run, name)) for name in run.names}
-    recorded = run.document["methods"]
+    paths = {name: _weights(run, name) for name in {ORIGINAL: None, **run.document["methods"]}}
+    answers = stored_answers(run)
+    stored = None if answers is None else answers[ORIGINAL]
+    check_same_data(run.folder, stored, run.scenario.get("content") or {}, task, canaries)
+    load_weights(paths[ORIGINAL], task.model)
+    models = {name: _like(task.model, paths[name]) for name in run.names}
+    recorded, wanted = run.document["methods"], frozenset(also)
     reference, floor = (models.get(run.document.get(side) or "") for side in ("reference", "floor"))
     evaluator = Evaluator(
         task,
         reference,
         second_reference=floor,
-        also=also,
+        canaries=canaries,
+        also=wanted,
         reference_seconds=recorded.get(run.document.get("reference") or "", {}).get("seconds"),
         seed=run.seed,
     )
     found = {}
     for name, model in models.items():
         scores = evaluator.original if name == ORIGINAL else evaluator(model, seconds=recorded[name].get("seconds"))
-        found[name] = Scores({**beyond_answers(recorded[name]), **scores}, scores.answers)
+        found[name] = Scores({**_kept(recorded[name], wanted), **scores}, scores.answers)
     return found
+
+
+def _kept(recorded: Mapping[str, float], wanted: frozenset[str]) -> dict[str, float]:
+    """Return the recorded numbers that a new measurement leaves alone."""
+    found = beyond_answers(recorded).items()
+    return {
+        key: value for key, value in found if base(key) not in MEASURES or MEASURES[base(key)].needs not in wanted
+    }
 
 
 def _weights(run: Run, name: str) -> Path:
@@ -174,8 +181,6 @@ def _weights(run: Run, name: str) -> Path:
 
 
 def _like(model: nn.Module, path: Path) -> nn.Module:
-    import copy
-
     other = copy.deepcopy(model)
     load_weights(path, other)
     return other.eval()

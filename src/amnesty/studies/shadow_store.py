@@ -17,6 +17,7 @@ from torch import nn
 
 from amnesty.errors import DataError, InvalidInputError
 from amnesty.files import whole, write_json
+from amnesty.studies.weights import tensors_of
 
 _RECORD = "design.json"
 
@@ -58,9 +59,7 @@ class Store:
         from safetensors.torch import save
 
         if model is not None:
-            # Copies, since tied weights may not share memory in such a file.
-            state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-            _write(self._path(stage, shadow, "safetensors"), save(state))
+            _write(self._path(stage, shadow, "safetensors"), save(tensors_of(model)))
         buffer = io.BytesIO()
         np.savez(buffer, margins=answers.margins, correct=answers.correct, seconds=answers.seconds)
         _write(self._path(stage, shadow, "npz"), buffer.getvalue())
