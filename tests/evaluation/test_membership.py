@@ -236,3 +236,15 @@ def test_scores_of_float32_answers_lose_nothing():
     assert (forget.logits.softmax(1).gather(1, forget.labels[:, None]) == 1).all()
     assert membership_tests(forget, unseen, seed=0)["confidence"].auc.value == 1
     assert features(forget.logits, forget.labels)["confidence"].max() < 0
+
+
+def test_the_choice_of_unseen_examples_does_not_hang_on_their_order():
+    draw = torch.Generator().manual_seed(0)
+    sides = [
+        Predictions(torch.randn(n, 4, generator=draw), torch.randint(0, 4, (n,), generator=draw)) for n in (40, 90)
+    ]
+    order = torch.randperm(90, generator=draw)
+    shuffled = Predictions(sides[1].logits[order], sides[1].labels[order])
+    one, other = (matched_features(sides[0], unseen, seed=0)[1] for unseen in (sides[1], shuffled))
+    for name, values in one.items():
+        np.testing.assert_array_equal(np.sort(values), np.sort(other[name]))

@@ -45,9 +45,10 @@ def test_findings_are_those_of_the_numbers_beside_the_original():
 def test_further_measures_are_listed_by_their_titles():
     document = folders.scores()
     document["methods"]["munba"] |= {"js_to_reference": 0.125, "relearning_ratio": 0.9, "relearning_ratio_low": 0.7}
+    document["methods"]["munba"]["membership_auc_against"] = 48
     text = shown(scores, document)
     assert "Divergence from the retrained model" in text and "0.125" in text and "Relearning ratio" in text
-    assert "relearning_ratio_low" not in text
+    assert "relearning_ratio_low" not in text and "_against" not in text
 
 
 def test_several_runs_are_summarised_and_one_is_shown_in_full():

@@ -66,6 +66,13 @@ def test_a_test_that_does_not_detect_the_original_is_said_to_show_nothing(tmp_pa
     assert "shows nothing here" in "\n".join(verdict(found).sentences) and "is open" in headline(found)
 
 
+def test_what_stands_out_by_itself_is_not_said_to_show_nothing(tmp_path):
+    ends = {"munba__membership_auc_low": 0.35, "munba__membership_auc_high": 0.45}
+    found = scenario(tmp_path, original__membership_auc_low=0.45, munba__membership_auc=0.4, **ends)
+    assert headline(found).endswith("a membership test tells it from unseen data.")
+    assert "shows nothing here" not in "\n".join(verdict(found).sentences)
+
+
 def test_without_a_reference_nothing_is_claimed(tmp_path):
     found = verdict(scenario(tmp_path, reference=None))
     assert found.headline == "Not comparable: no retrained model was measured."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 Aim = Literal["reference", "chance", "higher", "lower"]
@@ -57,7 +58,12 @@ class Measure:
 _DESTROYED = "a destroyed model does as well as a good one"
 _UNTOUCHED = "the model that was never unlearned does best"
 
-TABLE = (
+_attack = partial(Measure, aim="chance", needs="unseen", blind=_DESTROYED)
+_margins = partial(Measure, needs="unseen", compared=False, blind=_DESTROYED)
+_published = partial(Measure, needs="compat", blind=_DESTROYED)
+_relearning = partial(Measure, needs="relearning", compared=False)
+
+TABLE: tuple[Measure, ...] = (
     Measure(
         "forget_accuracy",
         "Forget accuracy",
@@ -128,7 +134,7 @@ TABLE = (
         compared=False,
         blind="it says nothing of forgetting",
     ),
-    Measure(
+    _attack(
         "membership_auc",
         "Membership AUC",
         "AUC",
@@ -136,34 +142,25 @@ TABLE = (
         "test on the model's answers point out the forgotten one? 50 % is a coin toss, so nothing can be told. "
         "Above: the data is still remembered. Below: it is over-forgotten, and stands out by being treated worse "
         "than new data.",
-        aim="chance",
-        needs="unseen",
         shown=True,
-        blind=_DESTROYED,
     ),
-    Measure(
+    _attack(
         "membership_advantage",
         "Membership advantage",
         "Adv.",
         "The same attack with one fixed threshold, which best tells retained from never-seen data: how much more "
         "often it calls forgotten data a member of the training set than it does never-seen data. Zero is ideal. Not "
         "taken where the forgotten data is unlike the retained, as a poisoned batch is.",
-        aim="chance",
-        needs="unseen",
         low=-1.0,
         shown=True,
-        blind=_DESTROYED,
         chance=0.0,
     ),
     *(
-        Measure(
+        _attack(
             f"membership_auc_{feature}",
             f"Membership AUC by {words}",
             f"AUC {words}",
             f"The membership attack by {words} instead of the margin. 50 % is a coin toss.",
-            aim="chance",
-            needs="unseen",
-            blind=_DESTROYED,
         )
         for feature, words in (
             ("correctness", "correctness"),
@@ -172,15 +169,12 @@ TABLE = (
         )
     ),
     *(
-        Measure(
+        _attack(
             f"{side}_at_{key}_percent",
             f"{title} at {words} % false alarms",
             f"{short} {words} %",
             f"Share of the forgotten examples that the attack {does} when it may be wrong about {words} % of the "
             f"never-seen ones. The ideal is {words} %.",
-            aim="chance",
-            needs="unseen",
-            blind=_DESTROYED,
             chance=float(words) / 100,
         )
         for side, title, short, does in (
@@ -189,27 +183,21 @@ TABLE = (
         )
         for key, words in (("10", "10"), ("1", "1"), ("0_1", "0.1"))
     ),
-    Measure(
+    _margins(
         "margin_distance",
         "Distance of the margins",
         "KS",
         "Largest difference between the distribution functions of the margins of forgotten and of never-seen "
         "examples (Kolmogorov-Smirnov). Zero is ideal; with few examples chance alone keeps it above.",
         aim="lower",
-        needs="unseen",
-        compared=False,
-        blind=_DESTROYED,
     ),
-    Measure(
+    _margins(
         "margin_distance_p",
         "p-value of that distance",
         "KS p",
         "Chance of such a distance, or a larger one, if both were drawn alike. A large one shows nothing by itself: "
         "see the power.",
         aim="higher",
-        needs="unseen",
-        compared=False,
-        blind=_DESTROYED,
     ),
     Measure(
         "margin_distance_power",
@@ -232,104 +220,83 @@ TABLE = (
         compared=False,
         blind="it speaks of the number of examples, not of the model",
     ),
-    Measure(
+    _margins(
         "margin_wasserstein",
         "Mean distance of the margins",
         "Wasserstein",
         "Mean difference between margins of equal rank of forgotten and of never-seen examples, in nats.",
         aim="lower",
-        needs="unseen",
         high=float("inf"),
         unit="nats",
-        compared=False,
-        blind=_DESTROYED,
     ),
     *(
-        Measure(
+        _attack(
             f"margin_shift_of_{which}",
             f"Shift of the {which} margins",
             f"Shift {which}",
             f"The {words} quantile of the margins of the forgotten minus that of never-seen examples, in nats.",
-            aim="chance",
-            needs="unseen",
             low=float("-inf"),
             high=float("inf"),
             unit="nats",
             compared=False,
-            blind=_DESTROYED,
             chance=0.0,
         )
         for which, words in (("hard", "5 %"), ("easy", "95 %"))
     ),
-    Measure(
+    _attack(
         "margin_shift",
         "Shift of the margins",
         "Shift",
         "Median margin of the forgotten minus that of never-seen examples, in nats. Above zero: remembered; below: "
         "over-forgotten.",
-        aim="chance",
-        needs="unseen",
         low=float("-inf"),
         high=float("inf"),
         unit="nats",
         compared=False,
-        blind=_DESTROYED,
         chance=0.0,
     ),
-    Measure(
+    _published(
         "svc_confidence_compat",
         "MIA (SVC, confidence), as published",
         "MIA",
         "Share of the forgotten examples that a support vector machine on confidences, fitted to retained and test "
         "examples, calls non-members: the MIA efficacy in tables of the SalUn family. To be compared with published "
         "tables only.",
-        needs="compat",
-        blind=_DESTROYED,
     ),
-    Measure(
+    _published(
         "svc_correctness_compat",
         "MIA (SVC, correctness), as published",
         "MIA (SVC)",
         "The same by correctness: the unlearning accuracy, or one minus it.",
         aim="reference",
-        needs="compat",
-        blind=_DESTROYED,
     ),
-    Measure(
+    _published(
         "svc_entropy_compat",
         "MIA (SVC, entropy), as published",
         "MIA (SVC)",
         "The same by the entropy of the answer.",
         aim="reference",
-        needs="compat",
-        blind=_DESTROYED,
     ),
-    Measure(
+    _published(
         "svc_privacy_confidence_compat",
         "MIA privacy (SVC, confidence), as published",
         "MIA privacy (SVC)",
         "Mean recall of that machine on further retained and test examples.",
         aim="reference",
-        needs="compat",
-        blind=_DESTROYED,
     ),
-    Measure(
+    _published(
         "logistic_loss_compat",
         "MIA (logistic, loss), as published",
         "MIA (logistic)",
         "Cross-validated accuracy of a logistic regression on the loss, forgotten against test examples.",
         aim="chance",
-        needs="compat",
-        blind=_DESTROYED,
     ),
-    Measure(
+    _published(
         "indiscernibility",
         "Indiscernibility",
         "Indiscernibility",
         "1 - 2 |a - 1/2|, with a the accuracy of Deep Unlearn's logistic regression on the loss; 1 is a coin.",
         aim="higher",
-        needs="compat",
-        blind=_DESTROYED,
     ),
     Measure(
         "canary_accuracy",
@@ -349,39 +316,33 @@ TABLE = (
         needs="canaries",
         blind=_DESTROYED,
     ),
-    Measure(
+    _relearning(
         "relearning_ratio",
         "Relearning ratio",
         "Relearn",
         "Steps to relearn the forget set over the steps to learn as many never-seen examples. 1 is ideal; below: "
         "something was left.",
         aim="chance",
-        needs="relearning",
         high=float("inf"),
         unit="ratio",
-        compared=False,
         blind=_DESTROYED,
         chance=1.0,
     ),
-    Measure(
+    _relearning(
         "relearning_p",
         "p-value of relearning",
         "Relearn p",
         "Chance of so few steps if the forget set is relearnt no faster than never-seen examples are learnt.",
         aim="higher",
-        needs="relearning",
-        compared=False,
         blind=_DESTROYED,
     ),
     *(
-        Measure(
+        _relearning(
             key,
             title,
             title,
             f"Share of the runs in which {what} within the cap of steps. Above one half, the ratio is only a bound.",
             aim="lower",
-            needs="relearning",
-            compared=False,
             blind="it speaks of the test, not of the model",
         )
         for key, title, what in (

@@ -13,7 +13,7 @@ import numpy as np
 
 from amnesty.errors import InvalidInputError, ShapeError
 from amnesty.evaluation.curves import check_counts, checked, roc
-from amnesty.evaluation.features import FEATURES, features
+from amnesty.evaluation.features import FEATURES, features, margins
 from amnesty.evaluation.intervals import Interval, auc_interval_of, clopper_pearson
 from amnesty.evaluation.threshold_attack import matched
 from amnesty.seeds import derive
@@ -133,6 +133,9 @@ def matched_features(
             "`forget` and `unseen` must be answers of one model, found logits of shapes "
             f"{list(forget.logits.shape)} and {list(unseen.logits.shape)}."
         )
+    # In an order of the examples' own, so that the choice does not depend on that of the data.
+    order = np.lexsort((margins(unseen.logits, unseen.labels), unseen.labels.numpy()))
+    unseen = Predictions(unseen.logits[order], unseen.labels[order])
     labels, pool = forget.labels.numpy(), unseen.labels.numpy()
     asked = np.flatnonzero(np.isin(labels, pool))
     like = matched(labels, pool, np.random.default_rng(derive(seed, "membership auc")))

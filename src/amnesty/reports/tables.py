@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from amnesty.evaluation.measure_table import Measure
-from amnesty.evaluation.measures import MEASURES, is_own
+from amnesty.evaluation.measures import MEASURES, base
 from amnesty.reports.measures import COLUMNS
 from amnesty.reports.read import parse_scores
 from amnesty.reports.scenario import ORIGINAL, Scores
@@ -101,10 +101,8 @@ def _times(scores: Scores, method: str) -> str:
 def other_measures(scores: Scores, intervals: bool = True) -> list[tuple[str, list[str]]]:
     """Measures beyond the columns: the title, and one text a method in reading order, if asked with its interval."""
     recorded = {key for values in scores.methods.values() for key in values}
-    beside = {f"{key}{end}" for key in recorded for end in ("_low", "_high", "_count")}
-    # which are one minus the forget accuracy, and shown in another row
-    known = {measure.key for measure in COLUMNS} | beside | {"unlearning_accuracy"}
-    keys = [key for key in recorded - known if is_own(key)]
+    known = {measure.key for measure in COLUMNS} | {"unlearning_accuracy"}  # which is one minus the forget accuracy
+    keys = [key for key in recorded - known if base(key) == key]
     keys.sort(key=lambda key: (list(MEASURES).index(key) if key in MEASURES else len(MEASURES), key))
     titles = {key: MEASURES[key].title if key in MEASURES else key for key in keys}
     return [(titles[key], [_plain(scores, method, key, intervals) for method in scores.rows]) for key in keys]

@@ -117,7 +117,8 @@ def _member(scenario: Scenario) -> str:
         f"{percent(after)} of cases{_compared(before, target)}; tossing a coin would in {share(0.5)}."
     )
     least = scenario.scores.value(ORIGINAL, "membership_auc_low")
-    if least is not None and least <= (0.5 if target is None else target):
+    found = {finding.question: finding.answer for finding in scenario.scores.findings(scenario.featured or "")}
+    if least is not None and least <= 0.5 and found.get("membership") == "inconclusive":
         said += " That it does not detect the original either means that this test shows nothing here."
     return said
 
