@@ -9,7 +9,9 @@ from torch import nn
 
 from amnesty.errors import InvalidInputError
 from amnesty.methods import About, FineTune, Iterative, Method
+from amnesty.tasks import Role, cross_entropy
 from amnesty.testing import MODELS, PROMISES, ContractError, check_method
+from amnesty.training import Hook
 
 ABOUT = About("Mine", "mine", "nobody", 2026, "", ("retain",))
 CNN = {"CNN": MODELS["CNN with batch norm"]}
@@ -137,6 +139,50 @@ class TestItSees:
         text = spoils(act, "it tells every step")
         assert "were told" in text and "numbered from 1" in text
 
+    def test_chance_that_a_checkpoint_does_not_hold(self):
+        draw = torch.Generator().manual_seed(0)
+
+        def loss(model, batch, generator):
+            return cross_entropy(model, batch, generator) * torch.rand((), generator=draw)
+
+        def act(task, loop):
+            draw.manual_seed(0)
+            Mine(batch_size=64).train(task, loop, {"retain": Role("retain", loss)})
+
+        text = spoils(act, "it resumes to the same bits", train_first=False)
+        assert "stopped and resumed, it does not end in the same bits" in text
+
+    def test_what_a_hook_keeps_to_itself(self):
+        def act(task, loop):
+            seen = []
+            hook = Hook(after_step=lambda: seen.append(1), end_epoch=lambda epoch: loop.note(seen=len(seen)))
+            Mine(epochs=2).train(task, loop, {"retain": task.preserved()}, hooks=[hook])
+
+        text = spoils(act, "it resumes to the same bits", train_first=False)
+        assert "stopped and resumed, it tells another history" in text
+
+    def test_preparations_that_are_not_the_same_again(self):
+        times = []
+
+        def act(task, loop):
+            times.append(1)
+            with torch.no_grad():
+                loop.model[0].weight.add_(1e-3 * len(times))
+            Mine().train(task, loop, {"retain": task.preserved()})
+
+        text = spoils(act, "it resumes to the same bits", train_first=False)
+        assert "Before phase 1 the weights were not to the bit what they had been" in text
+
+    def test_another_plan_when_it_goes_on(self):
+        times = []
+
+        def act(task, loop):
+            times.append(1)
+            Mine(epochs=len(times)).train(task, loop, {"retain": task.preserved()})
+
+        text = spoils(act, "it resumes to the same bits", train_first=False)
+        assert "Phase 1 of the method is not the one that was saved (steps differ)" in text
+
     def test_a_crash(self):
         def act(task, loop):
             raise ZeroDivisionError("oh")
@@ -180,6 +226,6 @@ def test_all_broken_promises_are_listed_at_once():
 
 
 def test_every_promise_has_a_name_and_the_base_needs_a_run():
-    assert len(PROMISES) == 7
+    assert len(PROMISES) == 8
     with pytest.raises(TypeError, match="abstract"):
         Method()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -41,6 +42,28 @@ class PrecisionError(InvalidInputError):
 
 class ReportError(InvalidInputError):
     """A run's folder from which no report can be made: files missing, unreadable or of another schema."""
+
+
+class CheckpointError(InvalidInputError):
+    """Checkpoints that cannot be used: of another run, in use, or of something that cannot be saved."""
+
+
+class CheckpointWriteError(AmnestyError, OSError):
+    """A checkpoint could not be written: a full disk, say. Nothing half-written is left, older ones are whole."""
+
+
+class InterruptedRunError(AmnestyError):
+    """A run was asked to stop, and did after a step, with a checkpoint.
+
+    Attributes:
+        step: the last step that was made, from 1.
+        folder: where the checkpoint is.
+    """
+
+    def __init__(self, message: str, step: int | None = None, folder: Path | None = None) -> None:
+        super().__init__(message)
+        self.step = step
+        self.folder = folder
 
 
 class MissingReferenceError(InvalidInputError, KeyError):

@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from amnesty.data import Classes, Examples, Fraction, Indices, Selector, load_digits, split
-from amnesty.errors import AmnestyError, InvalidInputError
+from amnesty.errors import AmnestyError, InterruptedRunError, InvalidInputError
 from amnesty.methods import Method
 from amnesty.methods.base import PARTS
 from amnesty.seeds import derive, generator, seeded
 from amnesty.tasks import Classification
+from amnesty.training import Checkpoints
 from amnesty.unlearning import Outcome, unlearn
 from amnesty.weights import is_norm
 
@@ -52,7 +55,7 @@ def check_method(
     The weights change, in a copy alone; they are finite; flags, modes, hooks and names are as before; one seed gives
     one result to the bit and leaves the caller's random generators; only the parts of the data that `About` names
     are read; frozen parameters and masked coordinates keep their bits under weight decay and momentum; a forget set
-    larger than the retain set works; every step is told; see `PROMISES`.
+    larger than the retain set works; every step is told; it stops and goes on to the same bits; see `PROMISES`.
 
     Args:
         method: with settings that make a run short.
@@ -161,6 +164,7 @@ def _changes_a_copy(case: Case) -> Iterator[str]:
 
 
 def _repeats(case: Case) -> Iterator[str]:
+    case.task()  # what is imported for the first time may draw random numbers
     random.seed(5), np.random.seed(5)
     states = random.getstate(), _numpy_state(), torch.get_rng_state()
     first, second = (_state(case.run(case.task(), seed=1).model) for _ in range(2))
@@ -239,6 +243,38 @@ def _tells(case: Case) -> Iterator[str]:
         yield "no time was measured"
 
 
+def _resumes(case: Case) -> Iterator[str]:
+    with TemporaryDirectory() as folder:
+        found = _sitting(case, folder, 1)
+        whole = case.run(case.task(), seed=1)
+        for steps in (*2 * [len(whole.history) // 3 + 1], None):
+            found = found or _sitting(case, folder, steps)
+        again = _sitting(case, folder)  # of nothing but what was saved
+        for outcome, when in ((found, "stopped and resumed"), (again, "resumed after its end")):
+            if outcome is None or not _same(_state(outcome.model), _state(whole.model)):
+                yield f"{when}, it does not end in the same bits"
+            elif outcome.history != whole.history:
+                yield f"{when}, it tells another history"
+            for note in () if outcome is None else outcome.notes:
+                yield f"{when}: {note}"
+
+
+def _sitting(case: Case, folder: str, steps: int | None = None) -> Outcome | None:
+    """Go on with the run in ``folder``, for so many steps; return ``None`` if they were not enough."""
+    last = None if steps is None else case.steps + steps
+    saved = Checkpoints(
+        Path(folder),
+        minutes=None,
+        resume=True,
+        stop=lambda: last is not None and case.steps >= last,
+        tell=lambda text: None,
+    )
+    try:
+        return case.run(case.task(), seed=1, checkpoints=saved)
+    except InterruptedRunError:
+        return None
+
+
 PROMISES: Mapping[str, Callable[[Case], Iterator[str]]] = {
     "it changes a copy": _changes_a_copy,
     "one seed, one result": _repeats,
@@ -247,6 +283,7 @@ PROMISES: Mapping[str, Callable[[Case], Iterator[str]]] = {
     "frozen parameters stay": _keeps_frozen,
     "masks hold": _keeps_masks,
     "it tells every step": _tells,
+    "it resumes to the same bits": _resumes,
 }
 """What every method promises: name -> what is checked."""
 

@@ -275,3 +275,42 @@ class TestPair:
             ask({}, "truncate")
         with pytest.raises(InvalidInputError, match="`pairing` must be one of cycle_forget, .*found 'zip'"):
             ask(streams(1, 1), "zip")
+
+
+class TestSkipping:
+    @pytest.mark.parametrize("make", MAKERS)
+    @pytest.mark.parametrize("skip", [0, 1, 3, 4])
+    def test_leaves_out_the_first_batches(self, make, skip):
+        batches = Batches(make(13), 4, seed=3)
+        found = [batch[1].tolist() for batch in batches.iterate(1, skip=skip)]
+        assert found == order(batches, 1)[skip:]
+
+    @pytest.mark.parametrize("policy", PAIRINGS)
+    @pytest.mark.parametrize("lengths", [(9, 22), (22, 9), (12, 24), (5, 5)])
+    def test_a_pass_goes_on_from_any_step(self, policy, lengths):
+        names = ("forget", "retain")
+        streams = {n: Batches(Plain(k), 3, 5, n) for n, k in zip(names, lengths, strict=True)}
+
+        def told(skip):
+            return [{n: b[1].tolist() for n, b in step.items()} for step in pair(streams, policy, 2, skip)]
+
+        whole = told(0)
+        assert [told(skip) for skip in range(len(whole) + 1)] == [whole[skip:] for skip in range(len(whole) + 1)]
+
+    def test_reads_nothing_that_is_left_out(self):
+        class Counting(Plain):
+            reads = 0
+
+            def __getitem__(self, i):
+                Counting.reads += 1
+                return super().__getitem__(i)
+
+        list(Batches(Counting(20), 5, seed=0).iterate(skip=3))
+        assert Counting.reads == 5
+
+    @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+    def test_workers_draw_what_they_would_have_drawn(self):
+        batches = Batches(Noisy(24), 3, seed=1, workers=2)
+        whole = [batch[0] for batch in batches.iterate(1)]
+        rest = [batch[0] for batch in batches.iterate(1, skip=3)]
+        assert len(rest) == 5 and all(torch.equal(a, b) for a, b in zip(rest, whole[3:], strict=True))

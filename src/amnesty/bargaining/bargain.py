@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,6 +135,15 @@ class Bargain:
         self._known |= present.keys()
         self._looking.done(played)
         return agreement
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it counted so far, from which the noise directions and the error estimates follow."""
+        return {"steps": self._steps, "known": sorted(self._known), "looking": self._looking.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._steps, self._known = state["steps"], set(state["known"])
+        self._looking.load_state_dict(state["looking"])
 
     def _moving(self) -> list[tuple[Tensor, Tensor | None]]:
         moving = [(p, m) for p, m in zip(self._parameters, self._masks, strict=True) if p.requires_grad]

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,15 @@ class Looking:
             if one.curvature is not None:
                 self._steps[name] += 1
                 self._looked_into.add(name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it counted so far."""
+        return {"steps": self._steps, "looked_into": sorted(self._looked_into), "warned": sorted(self._warned)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._steps = dict(state["steps"])
+        self._looked_into, self._warned = set(state["looked_into"]), set(state["warned"])
 
     @contextmanager
     def undone_by_an_error(self, moving: Moving) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Literal, get_args
 
 import torch
@@ -67,26 +68,30 @@ class Batches:
         """Return the number of batches in a pass."""
         return self._count
 
-    def iterate(self, *which: object) -> Iterator[Any]:
-        """Start the pass called ``which``; the same name gives the same order again."""
+    def iterate(self, *which: object, skip: int = 0) -> Iterator[Any]:
+        """Start the pass called ``which``; the same name gives the same order again.
+
+        The first ``skip`` batches are left out. They are not read, but for those of worker processes, whose random
+        states only move by reading, and of a ``DataLoader``.
+        """
         if isinstance(self.source, DataLoader):
-            return iter(self.source)
+            return islice(iter(self.source), skip, None)
         count = len(self.source)  # type: ignore[arg-type]
         order = torch.arange(count)
         if self.seed is not None:
             order = torch.randperm(count, generator=generator(self.seed, "order", self.name, *which))
         chunks = [chunk.tolist() for chunk in order.tensor_split(self._count)]
         if reads_batches(self.source):
-            return (read_batch(self.source, chunk) for chunk in chunks)
+            return (read_batch(self.source, chunk) for chunk in chunks[skip:])
+        unread = 0 if self.workers else skip
         # The generator of a loader only seeds its workers; without one it would draw from the caller's.
-        return iter(
-            DataLoader(
-                self.source,
-                batch_sampler=chunks,
-                num_workers=self.workers,
-                generator=generator(self.seed or 0, "workers", self.name, *which),
-            )
+        loader = DataLoader(
+            self.source,
+            batch_sampler=chunks[unread:],
+            num_workers=self.workers,
+            generator=generator(self.seed or 0, "workers", self.name, *which),
         )
+        return islice(iter(loader), skip - unread, None)
 
 
 def _length(source: Any) -> int | None:
@@ -96,7 +101,7 @@ def _length(source: Any) -> int | None:
         return None
 
 
-def pair(streams: Mapping[str, Batches], policy: Pairing, epoch: int) -> Iterator[dict[str, Any]]:
+def pair(streams: Mapping[str, Batches], policy: Pairing, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
     """Yield the batches of each step of one pass: name of the stream -> its batch.
 
     The last stream leads (the retaining one); the others accompany it.
@@ -110,18 +115,27 @@ def pair(streams: Mapping[str, Batches], policy: Pairing, epoch: int) -> Iterato
     The pass of the first three never outlasts the leader's, so a forget set larger than the retain set is
     covered over several epochs.
 
+    The first ``skip`` steps are left out; see `Batches.iterate`.
+
     Raises:
         InvalidInputError: no stream, or an unknown policy.
     """
     check_pairing(streams, policy)
     if policy == "sequential":
         for name, batches in streams.items():
-            for batch in batches.iterate(epoch):
+            for batch in batches.iterate(epoch, skip=min(skip, len(batches))):
                 yield {name: batch}
+            skip = max(0, skip - len(batches))
         return
-    passes = dict.fromkeys(streams, 0)
-    running = {name: batches.iterate(epoch) for name, batches in streams.items()}
-    for _ in range(steps(streams, policy)):
+    passes, running = dict.fromkeys(streams, 0), {}
+    for name, batches in streams.items():
+        if policy == "cycle_forget":
+            passes[name], left_out = divmod(skip, len(batches))
+        else:
+            left_out = min(skip, len(batches))
+        again = (passes[name],) if passes[name] else ()
+        running[name] = batches.iterate(epoch, *again, skip=left_out)
+    for _ in range(skip, steps(streams, policy)):
         step = {}
         for name in streams:
             batch = next(running[name], None)

@@ -1,6 +1,7 @@
 """The loop, its schedules, masks and batch-norm policies; ordinary training."""
 
 from amnesty.training.batchnorm import BATCH_NORM_POLICIES, BatchNormPolicy
+from amnesty.training.checkpoints import Checkpoints
 from amnesty.training.fit import Recipe, train
 from amnesty.training.hooks import Hook, pull_back, shrink
 from amnesty.training.loop import PRECISIONS, Loop
@@ -10,6 +11,7 @@ from amnesty.training.sam import SAM
 from amnesty.training.schedules import SCHEDULES, Factor, Schedule, factor
 from amnesty.training.settings import Between, Count, CountOrZero, NotNegative, Part, Positive, Share, faults
 from amnesty.training.stepper import MakeOptimizer
+from amnesty.training.stopping import Stop, stop_on_signals
 
 __all__ = [
     "BATCH_NORM_POLICIES",
@@ -18,6 +20,7 @@ __all__ = [
     "SCHEDULES",
     "BatchNormPolicy",
     "Between",
+    "Checkpoints",
     "Count",
     "CountOrZero",
     "Factor",
@@ -33,6 +36,7 @@ __all__ = [
     "Record",
     "Schedule",
     "Share",
+    "Stop",
     "Watch",
     "both",
     "check_masks",
@@ -41,5 +45,6 @@ __all__ = [
     "progress_bar",
     "pull_back",
     "shrink",
+    "stop_on_signals",
     "train",
 ]

@@ -54,4 +54,8 @@ def hold_the_least(model: nn.Module, share: float, steps: int, masks: Masks | No
             here = tau.to(p)
             p.copy_(torch.where(size > here, p - here * (p - start).sign(), start))
 
-    return Hook(after_step=after_step)
+    return Hook(
+        after_step=after_step,
+        state=lambda: done[0],
+        restore=lambda found: done.__setitem__(0, found),
+    )

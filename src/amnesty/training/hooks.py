@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,17 @@ class Hook:
         before_step: the update is in ``p.grad`` and may be changed there; clipping follows.
         after_step: the optimiser has stepped; masked coordinates are put back afterwards.
         end_epoch: after each pass, with its number in this run.
+        state: what the hook knows beyond what it was made with, for a checkpoint; numbers, texts and tensors, in
+            lists, tuples and mappings. A hook that remembers nothing from step to step has none.
+        restore: gets that state, in a hook that was made as this one was.
     """
 
     start_epoch: Callable[[int], object] | None = None
     before_step: Callable[[], object] | None = None
     after_step: Callable[[], object] | None = None
     end_epoch: Callable[[int], object] | None = None
+    state: Callable[[], Any] | None = None
+    restore: Callable[[Any], object] | None = None
 
 
 def shrink(model: nn.Module, strength: Callable[[int], float]) -> Hook:
@@ -36,7 +42,12 @@ def shrink(model: nn.Module, strength: Callable[[int], float]) -> Hook:
                 if p.requires_grad and now[0]:
                     _add(p, p.sign(), now[0])
 
-    return Hook(start_epoch=lambda epoch: now.__setitem__(0, strength(epoch)), before_step=before_step)
+    return Hook(
+        start_epoch=lambda epoch: now.__setitem__(0, strength(epoch)),
+        before_step=before_step,
+        state=lambda: now[0],
+        restore=lambda found: now.__setitem__(0, found),
+    )
 
 
 def pull_back(model: nn.Module, strength: float) -> Hook:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import nn
 
 from amnesty.bargaining import Lookahead, Rule, Sum
 from amnesty.data import Batches, Pairing, pair, steps
-from amnesty.errors import InvalidInputError, PrecisionError
+from amnesty.errors import PrecisionError
 from amnesty.seeds import generator
 from amnesty.tasks import Role, Source
-from amnesty.training.batchnorm import BATCH_NORM_POLICIES, BatchNormPolicy
+from amnesty.training.batchnorm import BatchNormPolicy
 from amnesty.training.hooks import Hook
+from amnesty.training.keeper import Keeper
 from amnesty.training.masks import FrozenCoordinates, Masks, both
+from amnesty.training.phase import Phase
+from amnesty.training.phases import Lasting
+from amnesty.training.planning import BESIDE, check_run, joined, passes_of
 from amnesty.training.progress import Record, Watch
-from amnesty.training.schedules import SCHEDULES, Factor, Schedule
+from amnesty.training.schedules import Factor, Schedule
 from amnesty.training.stepper import MakeOptimizer, Stepper, check_weights
 
 PRECISIONS = ("float32", "bfloat16")
@@ -40,6 +43,8 @@ class Loop:
             made, whatever happens to the model in between. See `hold`.
         history: one record a step, over all calls of `run`; see `Record`.
         epochs: passes made so far, over all calls of `run`; every pass has a data order of its own.
+        keeper: saves the run, and knows where an earlier sitting left it; see `amnesty.training.Checkpoints`.
+        labels: name of a player -> generator of its labels and noise.
     """
 
     model: nn.Module
@@ -51,12 +56,13 @@ class Loop:
     masks: Masks = field(default_factory=dict)
     history: list[Record] = field(default_factory=list)
     epochs: int = 0
+    keeper: Keeper | None = None
+    labels: dict[str, torch.Generator] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise PrecisionError(f"`precision` must be one of {', '.join(PRECISIONS)}, found {self.precision!r}.")
         self._frozen = FrozenCoordinates(self.model, self.masks)
-        self._labels: dict[str, torch.Generator] = {}
 
     def run(
         self,
@@ -112,10 +118,10 @@ class Loop:
                 not finite: found after the last step, or where a loss is not finite for that reason.
         """
         parts = {**self.parts, **(parts or {})}
-        _check(players, parts, epochs, last_pass, schedule, batch_norm, pairing, during or {})
+        check_run(players, parts, epochs, last_pass, schedule, batch_norm, pairing, during or {})
         sizes = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(players, batch_size)
         streams = self._streams(players, parts, sizes)
-        plan = _plan(streams, pairing, epochs, at_least, during or {})
+        plan = passes_of(streams, pairing, epochs, at_least, during or {})
         stepper = Stepper(
             self.model,
             players,
@@ -135,16 +141,34 @@ class Loop:
         counts[-1] = max(1, round(last_pass * counts[-1]))
         count = sum(counts)
         stepper.start(optimizer, schedule, count, batch_norm)
-        total = len(self.history) + count
-        for epoch, active in enumerate(plan, start=1):
-            self.epochs += 1
-            stepper.call("start_epoch", epoch)
-            for batches in islice(pair(active, pairing, self.epochs), counts[epoch - 1]):
-                self.history.append(stepper.step(_joined(batches), len(self.history) + 1, self.epochs))
+        if self.keeper is not None:
+            self.keeper.check_optimizer(stepper.optimizer, isinstance(optimizer, Lasting))
+        self._passes(stepper, plan, counts, pairing, Phase(self, stepper, count, isinstance(optimizer, Lasting)))
+
+    def _passes(
+        self,
+        stepper: Stepper,
+        plan: Sequence[Mapping[str, Batches]],
+        counts: Sequence[int],
+        pairing: Pairing,
+        phase: Phase,
+    ) -> None:
+        total = len(self.history) + sum(counts)
+        begun, made = phase.enter()  # the pass under way, and its steps that an earlier sitting made
+        for epoch, active in enumerate(plan[begun - 1 :], start=begun):
+            if not made:
+                self.epochs += 1
+                stepper.call("start_epoch", epoch)
+            for batches in islice(pair(active, pairing, self.epochs, made), counts[epoch - 1] - made):
+                self.history.append(stepper.step(joined(batches), len(self.history) + 1, self.epochs))
                 if self.watch is not None:
                     self.watch(self.history[-1], total)
+                made += 1
+                phase.stepped(epoch, made)
             stepper.call("end_epoch", epoch)
+            made = 0
         check_weights(self.model, len(self.history))
+        phase.leave()
 
     def replace(self, model: nn.Module) -> None:
         """Go on with another model of the same parameters, to which the loop's masks apply too."""
@@ -164,7 +188,8 @@ class Loop:
     def note(self, **facts: float) -> None:
         """Add a record of something done to the model outside `run`, such as a one-shot edit."""
         self.history.append({"step": len(self.history) + 1, "epoch": self.epochs, **facts})
-        if self.watch is not None:
+        told = 0 if self.keeper is None else self.keeper.told
+        if self.watch is not None and len(self.history) > told:
             self.watch(self.history[-1], len(self.history))
 
     def _streams(
@@ -173,70 +198,12 @@ class Loop:
         streams = {}
         for name, role in players.items():
             if role.beside is not None:
-                other = name + _BESIDE
+                other = name + BESIDE
                 streams[other] = Batches(parts[role.beside], sizes[name], self.seed, other, self.workers)
             streams[name] = Batches(parts[role.part], sizes[name], self.seed, name, self.workers)
         return streams
 
     def _generators(self, players: Mapping[str, Role]) -> Mapping[str, torch.Generator]:
         for name in players:  # kept over calls of `run`, so that a later phase draws other labels
-            self._labels.setdefault(name, generator(self.seed, "labels", name))
-        return self._labels
-
-
-_BESIDE = " (beside)"
-
-
-def _joined(batches: Mapping[str, Any]) -> dict[str, Any]:
-    """Give players that see two parts their two batches."""
-    return {
-        name: (batch, batches[name + _BESIDE]) if name + _BESIDE in batches else batch
-        for name, batch in batches.items()
-        if not name.endswith(_BESIDE)
-    }
-
-
-def _plan(
-    streams: Mapping[str, Batches], pairing: Pairing, epochs: int, at_least: int, during: Mapping[str, int]
-) -> list[dict[str, Batches]]:
-    """Return the streams of each pass."""
-
-    def passes() -> Iterator[dict[str, Batches]]:
-        count = done = 0
-        while count < epochs or done < at_least:
-            count += 1
-            active = {n: s for n, s in streams.items() if count <= during.get(n.removesuffix(_BESIDE), count)}
-            done += steps(active, pairing)
-            yield active
-
-    return list(passes())
-
-
-def _check(
-    players: Mapping[str, Role],
-    parts: Mapping[str, Source],
-    epochs: int,
-    last_pass: float,
-    schedule: Any,
-    batch_norm: str,
-    pairing: str,
-    during: Mapping[str, int],
-) -> None:
-    faults = []
-    if epochs < 1:
-        faults.append(f"`epochs` must be at least 1, found {epochs}")
-    if not 0 < last_pass <= 1:
-        faults.append(f"`last_pass` must be in (0, 1], found {last_pass}")
-    if not callable(schedule) and schedule not in SCHEDULES:
-        faults.append(f"`schedule` must be one of {', '.join(SCHEDULES)} or a function, found {schedule!r}")
-    if batch_norm not in BATCH_NORM_POLICIES:
-        faults.append(f"`batch_norm` must be one of {', '.join(BATCH_NORM_POLICIES)}, found {batch_norm!r}")
-    for name, role in players.items():
-        for part in filter(None, (role.part, role.beside)):
-            if part not in parts:
-                faults.append(f"player {name!r} needs the {part} set, which was not given")
-        if role.beside is not None and pairing in ("sequential", "retain_tail"):
-            faults.append(f"player {name!r} sees two parts at once, which `pairing` {pairing!r} keeps apart")
-    faults += [f"`during` names {name!r}, who does not play" for name in during if name not in players]
-    if faults:
-        raise InvalidInputError(f"{'; '.join(faults)}.")
+            self.labels.setdefault(name, generator(self.seed, "labels", name))
+        return self.labels

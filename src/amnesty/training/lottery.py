@@ -46,7 +46,9 @@ def train_sparse(
             early.update({name: value.clone() for name, value in model.state_dict().items()})
 
     keep(0)
-    recipe.run(loop, role, parts={role.part: data}, hooks=[Hook(end_epoch=keep)])
+    recipe.run(
+        loop, role, parts={role.part: data}, hooks=[Hook(end_epoch=keep, state=lambda: early, restore=early.update)]
+    )
     kept = prune_magnitude(model, sparsity, [name for name in names if model.get_parameter(name).requires_grad])
     kept = {name: mask | ~loop.masks[name] if name in loop.masks else mask for name, mask in kept.items()}
     model.load_state_dict(early)

@@ -77,7 +77,11 @@ def projected(
         for k, p in enumerate(chosen.values()):
             p.grad = sum((v * memory[k] for v, memory in zip(weights, held, strict=True)), update[k])
 
-    return Hook(start_epoch=start_epoch, before_step=before_step)
+    def restore(found: tuple[list[list[Tensor]], list[Tensor]]) -> None:
+        held[:], inner[:] = found
+
+    # The memories are of weights that have moved since: they cannot be taken again.
+    return Hook(start_epoch=start_epoch, before_step=before_step, state=lambda: (held, inner), restore=restore)
 
 
 def _slope(

@@ -29,13 +29,19 @@ class Snapshots:
     @property
     def hook(self) -> Hook:
         """Takes one after each epoch of a run."""
-        return Hook(end_epoch=lambda epoch: self._take())
+        return Hook(end_epoch=lambda epoch: self._take(), state=self._later, restore=self._add)
 
     def rewind(self, wanted: float) -> int:
         """Go back to the one whose number is closest to ``wanted``, the last of equals; return which, from 0."""
         best = min(range(len(self.measured)), key=lambda k: (abs(self.measured[k] - wanted), -k))
         self.model.load_state_dict(self._states[best])
         return best
+
+    def _later(self) -> tuple[list[float], list[dict[str, Tensor]]]:
+        return self.measured[1:], self._states[1:]  # the first is taken when this is made
+
+    def _add(self, later: tuple[list[float], list[dict[str, Tensor]]]) -> None:
+        self.measured[1:], self._states[1:] = later
 
     def _take(self) -> None:
         self.measured.append(self.measure(self.model))

@@ -104,6 +104,31 @@ class Stepper:
         self.rates.step()
         return record
 
+    def state(self, optimizer: bool) -> dict[str, Any]:
+        """Return what changes from step to step beside the model; nothing is copied.
+
+        Args:
+            optimizer: with the state of the optimiser and the schedule.
+        """
+        found: dict[str, Any] = {
+            "bargains": [bargain.state_dict() for bargain in (self.together, self.alone)],
+            "hooks": [None if hook.state is None else hook.state() for hook in self.hooks],
+        }
+        if optimizer:
+            found |= {"optimizer": self.optimizer.state_dict(), "rates": self.rates.state_dict()}
+        return found
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put a `state` back, after `start`."""
+        for bargain, own in zip((self.together, self.alone), state["bargains"], strict=True):
+            bargain.load_state_dict(own)
+        for hook, own in zip(self.hooks, state["hooks"], strict=True):
+            if hook.restore is not None:
+                hook.restore(own)
+        if "optimizer" in state:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.rates.load_state_dict(state["rates"])
+
     def _bargain(
         self, bargain: Bargain, closures: Mapping[str, Any], step: int, epoch: int, followed: tuple[str, ...]
     ) -> Agreement:

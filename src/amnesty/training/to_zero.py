@@ -35,4 +35,9 @@ def shrink_to_zero(make: MakeOptimizer, strength: Callable[[int], float]) -> tup
             for p in group["params"]:
                 p.copy_(F.softshrink(p, group["lr"] * now[0]))
 
-    return build, Hook(start_epoch=lambda epoch: now.__setitem__(0, strength(epoch)), after_step=after_step)
+    return build, Hook(
+        start_epoch=lambda epoch: now.__setitem__(0, strength(epoch)),
+        after_step=after_step,
+        state=lambda: now[0],
+        restore=lambda found: now.__setitem__(0, found),
+    )
