@@ -1,6 +1,7 @@
 import copy
 import functools
 import math
+import typing
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from amnesty.data import Classes, Examples, split
 from amnesty.errors import InvalidInputError
 from amnesty.methods import MUNBa
 from amnesty.seeds import generator
-from amnesty.training import Recipe
+from amnesty.tasks import Unseen
+from amnesty.tasks.unseen import LIKE
+from amnesty.training import Loop, Recipe
 from tests import tiny
 from tests.methods.by_hand import (
     SETTINGS,
@@ -57,6 +60,32 @@ def task(validation: bool = True, whole: bool = False) -> amnesty.Classification
     )
 
 
+@functools.cache
+def by_heart() -> tuple[nn.Module, Examples]:
+    """A model that knows labels which mean nothing, so that no unseen example looks like one it was trained on."""
+    random = torch.Generator().manual_seed(3)
+    data = Examples(torch.randn(160, 1, 8, 8, generator=random), torch.randint(0, 4, (160,), generator=random))
+    seen = Examples(data.images[:120], data.labels[:120])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+    return amnesty.train(model, seen, Recipe(epochs=40, batch_size=20, weight_decay=0.0)), data
+
+
+def hard() -> amnesty.Classification:
+    """A fifth of what is known by heart is forgotten."""
+    model, data = by_heart()
+    rows = {"forget": range(24), "retain": range(24, 120), "validation": range(120, 160)}
+    return amnesty.Classification(copy.deepcopy(model), **{name: Subset(data, list(r)) for name, r in rows.items()})
+
+
+def steps_of(asked: amnesty.Classification, method: MUNBa) -> list[dict[str, float]]:
+    """The history without the lines on rounds."""
+    return [record for record in amnesty.unlearn(asked, method).history if "round" not in record]
+
+
+def rounds_of(outcome: amnesty.Outcome) -> list[dict[str, float]]:
+    return [record for record in outcome.history if "round" in record]
+
+
 def result(asked: amnesty.Classification, method: MUNBa) -> dict[str, torch.Tensor]:
     return tiny.weights(amnesty.unlearn(asked, method).model)
 
@@ -79,27 +108,27 @@ class TestTheStep:
         assert_same_weights(outcome.model, expected)
 
     def test_helps_both_players_alike(self):
-        for record in amnesty.unlearn(task(), MUNBa(at_least=8)).history:
+        for record in steps_of(task(), MUNBa(at_least=8)):
             share = 1 / math.sqrt(2 * (1 + record["cosine"]))
             assert record["forget_weight"] * record["forget_norm"] == pytest.approx(share)
             assert record["retain_weight"] * record["retain_norm"] == pytest.approx(share)
             assert record["length"] == pytest.approx(1)
 
     def test_may_fade_where_the_players_disagree(self):
-        for record in amnesty.unlearn(task(), MUNBa(rule=Nash(length="fading"), at_least=8)).history:
+        for record in steps_of(task(), MUNBa(rule=Nash(length="fading"), at_least=8)):
             assert record["forget_weight"] * record["forget_norm"] == pytest.approx(1)
             assert record["retain_weight"] * record["retain_norm"] == pytest.approx(1)
             assert record["length"] == pytest.approx(math.sqrt(2 * (1 + record["cosine"])))
 
     def test_is_that_of_the_rule_given(self):
-        summed = amnesty.unlearn(task(), MUNBa(rule=Sum((0.25, 4.0)), at_least=0)).history
+        summed = steps_of(task(), MUNBa(rule=Sum((0.25, 4.0)), at_least=0))
         assert {(record["forget_weight"], record["retain_weight"]) for record in summed} == {(0.25, 4.0)}
-        bargained = amnesty.unlearn(task(), MUNBa(rule=Nash(power=(1.0, 3.0), length="nash"), at_least=0)).history
+        bargained = steps_of(task(), MUNBa(rule=Nash(power=(1.0, 3.0), length="nash"), at_least=0))
         assert all(record["length"] == pytest.approx(2) for record in bargained)
 
     def test_is_plain_where_the_retain_set_goes_on_alone(self):
         method = MUNBa(pairing="retain_tail", batch_size=9, forget_batch_size=6, epochs=1, at_least=0)
-        history = amnesty.unlearn(task(), method).history
+        history = steps_of(task(), method)[:12]  # of the first round
         assert ["forget_loss" in record for record in history] == 2 * [True] + 10 * [False]
         assert all(record["retain_weight"] == 1 for record in history[2:])
 
@@ -124,11 +153,16 @@ class TestTheWish:
             MUNBa(wish="oblivion")
 
 
-class TestTheDistance:
+class TestTheReach:
+    """Of methods that nothing tells when to stop; `TestTheRounds` has the others."""
+
+    OPEN: typing.ClassVar = {"wish": "relabel", "at_least": 0}
+
     def test_is_a_share_of_the_weights_over_the_whole_run(self):
         asked = task()
         norm = math.sqrt(sum(p.square().sum().item() for p in asked.model.parameters()))
-        history = amnesty.unlearn(asked, MUNBa(reach=0.3, schedule="constant", batch_size=20, at_least=17)).history
+        given = {"wish": "relabel", "reach": 0.3, "schedule": "constant", "batch_size": 20, "at_least": 17}
+        history = amnesty.unlearn(asked, MUNBa(**given)).history
         assert len(history) == 18  # whole passes
         assert all(record["lr"] == pytest.approx(0.3 * norm / 18) for record in history)
 
@@ -136,7 +170,7 @@ class TestTheDistance:
         asked = task()
         asked.model[1].requires_grad_(False)
         norm = math.sqrt(sum(p.square().sum().item() for p in asked.model[3].parameters()))
-        history = amnesty.unlearn(asked, MUNBa(reach=0.3, at_least=0)).history
+        history = amnesty.unlearn(asked, MUNBa(reach=0.3, **self.OPEN)).history
         assert history[0]["lr"] == pytest.approx(0.3 * norm / len(history))
 
     def test_grows_with_the_weights(self):
@@ -144,7 +178,7 @@ class TestTheDistance:
         with torch.no_grad():
             for p in large.model.parameters():
                 p.mul_(2.0)
-        rates = [amnesty.unlearn(asked, MUNBa(at_least=0)).history[0]["lr"] for asked in (small, large)]
+        rates = [amnesty.unlearn(asked, MUNBa(**self.OPEN)).history[0]["lr"] for asked in (small, large)]
         assert rates[1] == pytest.approx(2 * rates[0])
 
     def test_yields_to_a_learning_rate(self):
@@ -152,21 +186,75 @@ class TestTheDistance:
 
     @pytest.mark.parametrize(("given", "last"), [({}, 0.25), ({"schedule": "constant"}, 1.0)])
     def test_is_covered_by_steps_that_follow_the_schedule(self, given, last):
-        history = amnesty.unlearn(task(), MUNBa(epochs=1, batch_size=27, at_least=0, **given)).history
+        history = amnesty.unlearn(task(), MUNBa(epochs=1, batch_size=27, **self.OPEN, **given)).history
         assert len(history) == 4 and history[-1]["lr"] == pytest.approx(last * history[0]["lr"])
+
+
+class TestTheRounds:
+    def test_follow_how_far_there_is_to_go(self):
+        asked = hard()
+        away = Unseen(asked).distance(asked.model)
+        assert away.distance > 0.5 and not away.like
+        norm = math.sqrt(sum(p.square().sum().item() for p in asked.model.parameters()))
+        outcome = amnesty.unlearn(asked, MUNBa(reach=0.05, epochs=1, at_least=0))
+        found = rounds_of(outcome)
+        assert len(found) > 1 and outcome.history[0]["lr"] == pytest.approx(0.05 * found[0]["reach"] * norm)
+        for before, record in zip([away.distance, *(r["distance"] for r in found)], found, strict=False):
+            assert record["reach"] == pytest.approx(max(before, 1 / 3))
+
+    def test_end_as_soon_as_the_forget_set_looks_unseen(self):
+        asked = hard()
+        outcome = amnesty.unlearn(asked, MUNBa())
+        found = rounds_of(outcome)
+        assert [r["round"] for r in found] == list(range(1, len(found) + 1))
+        assert all(r["likeness"] < LIKE for r in found[:-1])
+        assert found[-1]["likeness"] >= LIKE or len(found) == 4
+        away = Unseen(asked).distance(outcome.model)
+        assert (away.distance, away.likeness) == (found[-1]["distance"], found[-1]["likeness"])
+
+    @pytest.mark.parametrize(("given", "count"), [({}, 4), ({"rounds": 1}, 1), ({"rounds": 6}, 6), ({"lr": 1e-6}, 1)])
+    def test_are_four_at_most_unless_told_otherwise(self, given, count):
+        asked = hard()
+        never = MUNBa(**{"reach": 1e-6, "at_least": 0, **given})  # too short to get anywhere
+        assert len(rounds_of(amnesty.unlearn(asked, never))) == count
+
+    def test_are_not_made_where_nothing_tells_the_end(self):
+        assert not rounds_of(amnesty.unlearn(task(), MUNBa(wish="relabel", at_least=0)))
+        assert not rounds_of(amnesty.unlearn(task(validation=False), MUNBa(at_least=0)))
+
+    @pytest.mark.parametrize(
+        ("model", "whole", "given", "beside"),
+        [
+            (tiny.conv_net, True, {}, "retain"),
+            (tiny.conv_net, False, {}, None),
+            (tiny.mlp, True, {}, None),
+            (tiny.conv_net, True, {"batch_norm": "eval"}, None),
+            (tiny.conv_net, True, {"pairing": "retain_tail"}, None),
+        ],
+    )
+    def test_give_batches_of_a_lone_class_company_under_batch_norm(self, monkeypatch, model, whole, given, beside):
+        data, played = tiny.blobs(), []
+        parts = split(data, Classes([2]) if whole else amnesty.data.Fraction(0.1, seed=1)).parts(data)
+        asked = amnesty.Classification(
+            model(), forget=parts["forget"], retain=parts["retain"], validation=tiny.blobs(30, 5)
+        )
+        run = Loop.run
+        monkeypatch.setattr(Loop, "run", lambda loop, players, **k: (played.append(players), run(loop, players, **k)))
+        amnesty.unlearn(asked, MUNBa(rounds=1, epochs=1, at_least=0, **given))
+        assert [players["forget"].beside for players in played] == [beside]
 
 
 class TestTheSteps:
     @pytest.mark.parametrize(
         ("epochs", "at_least", "passes"), [(2, 0, 2), (2, 6, 2), (2, 12, 2), (2, 13, 3), (1, 40, 7), (3, 1, 3)]
     )
-    def test_are_whole_passes_and_enough(self, epochs, at_least, passes):
-        history = amnesty.unlearn(task(), MUNBa(epochs=epochs, at_least=at_least, batch_size=20)).history
+    def test_of_a_round_are_whole_passes_and_enough(self, epochs, at_least, passes):
+        history = steps_of(task(), MUNBa(epochs=epochs, at_least=at_least, batch_size=20, rounds=1))
         assert len(history) == 6 * passes and history[-1]["epoch"] == passes
 
     def test_are_more_than_the_passes_by_default_where_there_is_little_data(self):
-        method = MUNBa()
-        steps = len(amnesty.unlearn(task(), method).history)
+        method = MUNBa(rounds=1)
+        steps = len(steps_of(task(), method))
         assert method.epochs * 2 < method.at_least <= steps < method.at_least + 2
 
 

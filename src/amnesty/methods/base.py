@@ -161,7 +161,7 @@ class Iterative(Method):
 
     def masks(self, task: Classification, loop: Loop) -> Masks:
         """Return the saliency masks of the loop's model as it is now; none where all may move."""
-        return chosen_by_saliency(self.saliency, task, loop)
+        return saliency(loop.model, task.parts["forget"], self.saliency)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ class Edit(Method):
         Raises:
             NonFiniteError: the edit holds NaN or infinity; nothing has moved.
         """
-        masks = both(chosen_by_saliency(self.saliency, task, loop), loop.masks)
+        masks = both(saliency(loop.model, task.parts["forget"], self.saliency), loop.masks)
         parameters = dict(loop.model.named_parameters())
         before = torch.stack([p.detach().norm() for p in parameters.values()]).norm().item()
         changed, square = 0, 0.0
@@ -203,10 +203,3 @@ class Edit(Method):
         loop.settle()
         count = sum(p.numel() for p in parameters.values())
         loop.note(changed=changed / count, length=square**0.5, relative_length=square**0.5 / max(before, 1e-30))
-
-
-def chosen_by_saliency(share: float | None, task: Classification, loop: Loop) -> Masks:
-    """Return the masks of the ``share`` of weights with the largest gradient on the forget set; none for ``None``."""
-    if share is None:
-        return {}
-    return saliency(loop.model, task.parts["forget"], share)

@@ -88,7 +88,7 @@ class LUR(Negotiated):
         trim_stages(loop, names, self.trim, batches=self.trim_batches, batch_size=self.forget_batch_size)
         forgetting = list(task.sets) or ["forget"]
         rule = self.rule or Sum((*len(forgetting) * [self.forget_weight], 1.0))
-        self.negotiate(task, loop, rule, self._looks(forgetting), masks=masks)
+        self.negotiate(task, loop, rule=rule, lookahead=self._looks(forgetting), masks=masks)
 
     def _looks(self, forgetting: list[str]) -> dict[str, Lookahead]:
         step = self.step or self.lr or _RATE

@@ -9,7 +9,7 @@ from amnesty.bargaining import Nash, Rule
 from amnesty.methods.base import About
 from amnesty.methods.negotiated import Negotiated
 from amnesty.tasks import Classification
-from amnesty.training import BatchNormPolicy, Count, CountOrZero, Hook, Loop, NotNegative, Schedule, shrink
+from amnesty.training import BatchNormPolicy, Count, CountOrZero, Loop, NotNegative, Schedule, shrink
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,5 @@ class MUNBa(Negotiated):
 
     def run(self, task: Classification, loop: Loop) -> None:
         """Bargain over every step."""
-        self.negotiate(task, loop, self.rule, hooks=self._hooks(loop))
-
-    def _hooks(self, loop: Loop) -> list[Hook]:
         fading = shrink(loop.model, lambda epoch: self.l1 * max(0.0, 1 - (epoch - 1) / self.epochs))
-        return [fading] if self.l1 else []
+        self.negotiate(task, loop, rule=self.rule, hooks=[fading] if self.l1 else [])

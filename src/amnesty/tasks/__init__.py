@@ -5,12 +5,15 @@ from amnesty.tasks.classification import WISHES, Classification, Wish
 from amnesty.tasks.forgetting import ascended, labelled_as, nearest_wrong, uniform
 from amnesty.tasks.inspection import inspect
 from amnesty.tasks.labelled import Predictions, count_classes, logits, unpack
-from amnesty.tasks.objectives import Mean, Mixed, Objective, Seen, blend, cross_entropy, truth, weighted
+from amnesty.tasks.objectives import Accompanied, Mean, Mixed, Objective, Seen, blend, cross_entropy, truth, weighted
 from amnesty.tasks.teaching import as_unsure, contrasted, divergence, frozen, imitated
+from amnesty.tasks.unseen import Distance, Unseen
 
 __all__ = [
     "WISHES",
+    "Accompanied",
     "Classification",
+    "Distance",
     "Loss",
     "Mean",
     "Mixed",
@@ -19,6 +22,7 @@ __all__ = [
     "Role",
     "Seen",
     "Source",
+    "Unseen",
     "Wish",
     "as_unsure",
     "ascended",

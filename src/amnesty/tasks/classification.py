@@ -12,14 +12,14 @@ from torch.utils.data import DataLoader
 
 from amnesty.data import Batches, Joined, Together, class_names, dataset_of
 from amnesty.errors import InvalidInputError, ModelError
-from amnesty.seeds import generator, seeded
+from amnesty.seeds import seeded
 from amnesty.tasks import forgetting
 from amnesty.tasks.base import Role, Source, device_of
 from amnesty.tasks.inspection import Inspection, inspect, refuse_duplicates
 from amnesty.tasks.labelled import Predictions, count_classes, predict, unpack
-from amnesty.tasks.margins import margins
 from amnesty.tasks.objectives import Mean, Mixed, cross_entropy
 from amnesty.tasks.overlap import refuse_shared_indices
+from amnesty.tasks.unseen import Unseen
 
 Wish = Literal["auto", "unseen", "shifted", "relabel", "relabel_any", "ascend"]
 """What a forgetting player wants; see `Classification.wished`."""
@@ -178,30 +178,13 @@ class Classification:
         - For a class that is forgotten altogether: the margins that the retain set has for that class. A model
           that never met a class gives its images no more of it than it gives to anything else.
 
+        `amnesty.tasks.Unseen` follows the model while it changes, and says how far there is to go.
+
         Raises:
             InvalidInputError: some class is only partly forgotten, and the task has no validation part (or inputs
                 that are not images, with ``shifted``).
         """
-        gone = self.forgotten_classes
-        known = predict(self.model, self.parts["retain"]) if gone else None
-        unseen = {} if known is None else {c: _sorted(known.logits, torch.full_like(known.labels, c)) for c in gone}
-        if not set(self.labels("forget").tolist()) <= set(gone):
-            like = self._shifted() if shifted else self._validation()
-            ordinary = ~torch.isin(like.labels, torch.tensor(gone, dtype=torch.int64))
-            unseen[forgetting.OTHERS] = _sorted(like.logits[ordinary], like.labels[ordinary])
-        return Role("forget", Mean(forgetting.unseen_like(unseen)))
-
-    def _validation(self) -> Predictions:
-        if "validation" not in self.parts:
-            raise InvalidInputError(
-                "To know what unseen examples look like, the task needs a `validation` part: examples that the model "
-                "was not trained on, with labels of the same kind as those to forget."
-            )
-        return predict(self.model, self.parts["validation"])
-
-    def _shifted(self) -> Predictions:
-        offsets = generator(0, "shifts")
-        return predict(self.model, self.parts["forget"], change=lambda x: forgetting.shifted_images(x, offsets))
+        return Unseen(self, shifted).role(self.model)
 
     # What is in the data.
 
@@ -312,7 +295,3 @@ def _union(forget: Source | Mapping[str, Source]) -> Source:
     if not isinstance(forget, Mapping):
         return forget
     return Joined([dataset_of(source, name) for name, source in forget.items()])
-
-
-def _sorted(logits: Tensor, labels: Tensor) -> Tensor:
-    return margins(logits, labels).sort().values

@@ -48,6 +48,24 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class Accompanied:
+    """A player's loss on the first of two batches, which pass through the network together.
+
+    Batch norm in training mode normalises a batch by itself. A batch of nothing but one class then looks average to
+    the network, whatever that class is like among others, and what is learnt on it does not hold in evaluation mode.
+    Company keeps the statistics near those of evaluation.
+    """
+
+    objective: Objective
+
+    def __call__(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+        """Return the scalar loss: the mean over the first batch."""
+        (inputs, labels), (company, _) = (unpack(one) for one in to_device(batch, device_of(model)))
+        said = logits(model(torch.cat([inputs, company])))[: len(inputs)]
+        return self.objective(Seen(inputs, labels, said), generator).mean()
+
+
+@dataclass(frozen=True)
 class Mixed:
     """A player's loss on a batch of `amnesty.data.Together`: one forward pass, an objective for each origin.
 

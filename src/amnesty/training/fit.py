@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -21,11 +21,12 @@ from amnesty.weights import reinitialised
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a classifier is trained from scratch: SGD with momentum. The same for an original and its retraining.
+    """How a classifier is trained from scratch. The same for an original and its retraining.
 
     Args:
         lr: learning rate. epochs: passes over the data. batch_size: examples in a batch.
-        momentum: of SGD. weight_decay: L2 on all parameters. schedule: of the learning rate.
+        optimizer: ``"sgd"``, or ``"adamw"``, which transformers want.
+        momentum: of SGD; the first beta of AdamW. weight_decay: on all parameters. schedule: of the learning rate.
 
     Raises:
         InvalidInputError: settings out of range, all of them named at once.
@@ -34,6 +35,7 @@ class Recipe:
     lr: Positive = 0.1
     epochs: Count = 30
     batch_size: Count = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: NotNegative = 0.9
     weight_decay: NotNegative = 5e-4
     schedule: Schedule = "cosine"
@@ -46,9 +48,7 @@ class Recipe:
     def run(self, loop: Loop, role: Role, **other: Any) -> None:
         """Train ``loop.model`` in place on the part and loss of ``role``, with ``other`` arguments of `Loop.run`."""
         settings: dict[str, Any] = {
-            "optimizer": lambda parameters, steps: torch.optim.SGD(
-                parameters, self.lr, self.momentum, weight_decay=self.weight_decay
-            ),
+            "optimizer": self._optimizer,
             "epochs": self.epochs,
             "rule": Sum(),
             "batch_size": self.batch_size,
@@ -56,6 +56,11 @@ class Recipe:
             "retaining": (role.part,),
         }
         loop.run({role.part: role}, **settings | other)
+
+    def _optimizer(self, parameters: Any, steps: int) -> torch.optim.Optimizer:
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, self.lr, (self.momentum, 0.999), weight_decay=self.weight_decay)
+        return torch.optim.SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay)
 
 
 def train(model: nn.Module, data: Source, recipe: Recipe, *, seed: int = 0, watch: Watch | None = None) -> nn.Module:

@@ -50,7 +50,7 @@ def smallest_share(score: Tensor, share: float) -> Tensor:
 def saliency(
     model: nn.Module,
     source: Source,
-    share: float,
+    share: float | None,
     loss: Loss = cross_entropy,
     *,
     batch_size: int = 256,
@@ -58,11 +58,15 @@ def saliency(
 ) -> dict[str, Tensor]:
     """Choose the ``share`` of the trainable weights in which the loss of a part of the data is steepest.
 
+    ``None`` chooses nothing, so that all may move.
+
     The `top_share` of ``|sum of the gradients|``, one threshold for all parameters; see `dataset_gradient`
     for the arguments and the errors.
 
     Source: Fan et al., SalUn, ICLR 2024, arXiv:2310.12508, Section 4.
     """
+    if share is None:
+        return {}
     found = dataset_gradient(model, source, loss, batch_size=batch_size, seed=seed)
     return top_share({name: g.abs() for name, g in found.items()}, share)
 
