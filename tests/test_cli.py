@@ -6,10 +6,13 @@ import pytest
 from typer.testing import CliRunner
 
 import amnesty
-from amnesty.cli import app
+from amnesty.cli import app, main
+from amnesty.errors import InvalidInputError
 from amnesty.methods import METHODS
+from amnesty.requests import running
 from amnesty.studies import digits
 from amnesty.training import Recipe
+from tests.requests import audited, whole_runs
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,3 +70,87 @@ def test_the_demonstration_from_the_command_line(tmp_path, monkeypatch):
 def test_names_that_others_build_on():
     for name in ("Classification", "unlearn", "evaluate", "methods", "bargaining"):
         assert hasattr(amnesty, name)
+
+
+def command(capsys, monkeypatch, *arguments):
+    """Run the command in this process; return its exit code and what it said, on both channels."""
+    monkeypatch.setattr(sys, "argv", ["amnesty", *map(str, arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    return ended.value.code or 0, said.out, said.err
+
+
+class TestUnlearn:
+    @pytest.fixture
+    def amnesty(self, capsys, monkeypatch):
+        return lambda *arguments: command(capsys, monkeypatch, *arguments)
+
+    def test_it_needs_a_request(self, amnesty):
+        code, said, error = amnesty("unlearn")
+        assert code == 2 and said == "" and "--example" in error
+
+    def test_the_example_is_a_request(self, amnesty, tmp_path):
+        from amnesty.requests.checking import read_request
+
+        code, said, error = amnesty("unlearn", "--example")
+        (tmp_path / "request.yaml").write_text(said)
+        assert code == 0 and error == "" and read_request(tmp_path / "request.yaml").name == "example"
+
+    def test_checking_writes_nothing(self, amnesty, tmp_path):
+        request = whole_runs.asked(tmp_path)
+        before = whole_runs.names(tmp_path)
+        code, said, error = amnesty("unlearn", request, "--check")
+        assert (code, error) == (0, "") and "Nothing was written" in said and whole_runs.names(tmp_path) == before
+
+    def test_from_a_request_to_a_verified_folder(self, amnesty, tmp_path):
+        request, out = whole_runs.asked(tmp_path), tmp_path / "out"
+        assert amnesty("unlearn", request, "--out", out, "--set", "seed=3")[::2] == (0, "")
+        assert whole_runs.read(out, "audit.json")["seed"] == 3
+        code, said, error = amnesty("verify", out, "--data")
+        assert (code, error) == (0, "") and "Everything that was checked holds" in said
+        assert amnesty("evaluate", out)[0] == amnesty("report", out)[0] == amnesty("verify", out)[0] == 0
+
+        code, said, error = amnesty("unlearn", request, "--out", out, "--set", "seed=3")
+        assert code == 2 and "finished run" in error
+        code, said, error = amnesty("unlearn", request, "--out", out, "--set", "seed=3", "--resume")
+        assert (code, error) == (0, "") and "This run is finished" in said
+        code, said, error = amnesty("unlearn", request, "--out", out, "--resume")
+        assert code == 2 and "another request" in error
+
+        audited.flipped(out / "scores.json", 300)
+        code, said, error = amnesty("verify", out)
+        assert code == 1 and "scores.json: was changed" in said
+
+    def test_nothing_to_verify_is_bad_input(self, amnesty, tmp_path):
+        code, said, error = amnesty("verify", tmp_path)
+        assert code == 2 and said == "" and error.startswith("amnesty: ") and "audit.json" in error
+
+    def test_a_disk_that_is_full_says_how_to_go_on(self, amnesty, tmp_path, monkeypatch):
+        def full(*arguments):
+            raise OSError(28, "No space left on device")
+
+        request, out = whole_runs.asked(tmp_path), tmp_path / "out"
+        with monkeypatch.context() as patched:
+            patched.setattr(running, "write_answers", full)
+            code, _, error = amnesty("unlearn", request, "--out", out)
+        assert code == 2 and "No space left" in error and "--resume" in error
+        assert amnesty("unlearn", request, "--out", out, "--resume")[0] == 0
+        assert amnesty("verify", out)[0] == 0
+
+    def test_a_second_interrupt_ends_it_at_once(self, amnesty, tmp_path, monkeypatch):
+        def interrupted(*arguments, **options):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(running, "unlearn", interrupted)
+        code, _, error = amnesty("unlearn", whole_runs.asked(tmp_path), "--out", tmp_path / "out")
+        assert code == 130 and "--resume" in error and "Traceback" not in error
+
+    def test_bad_input_while_running_is_one_message(self, amnesty, tmp_path, monkeypatch):
+        def refused(*arguments, **options):
+            raise InvalidInputError("This cannot be.")
+
+        monkeypatch.setattr(running, "unlearn", refused)
+        code, _, error = amnesty("unlearn", whole_runs.asked(tmp_path), "--out", tmp_path / "out")
+        assert (code, error) == (2, "amnesty: This cannot be.\n") and not (tmp_path / "out").exists()

@@ -45,8 +45,8 @@ MAY_KNOW: dict[str, set[str]] = {  # the one table of arrows; a room may always 
 
 # What `import amnesty` must not load: the extras, and what only some commands or calls need.
 LATE = (
-    "accelerate cvxpy datasets diffusers jinja2 matplotlib open_clip optuna pandas peft PIL ray rich sklearn "
-    "scipy torchjd torchvision transformers typer"
+    "accelerate cvxpy datasets diffusers jinja2 matplotlib model_signing open_clip optuna pandas peft PIL "
+    "pyarrow ray rich sklearn scipy timm torchjd torchvision transformers typer"
 )
 
 

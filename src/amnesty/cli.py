@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from amnesty.errors import AmnestyError
+from amnesty.errors import AmnestyError, InterruptedRunError, InvalidInputError, NonFiniteError
 
 app = typer.Typer(
     help="Make a trained PyTorch model forget chosen data, keep the rest, and prove it.",
@@ -43,14 +45,142 @@ def demo(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Folder of a demonstration or of a run.")]) -> None:
-    """Write report.html anew from the files of a finished run, and show its tables."""
-    from amnesty.reports import read_scenarios, scores_table, write_report
+def unlearn(
+    request: Annotated[Path | None, typer.Argument(help="File of the request.", metavar="REQUEST.yaml")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the result, in place of the request's.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="A value of the request: method.epochs=5. Repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Load and check everything, then stop.")] = False,
+    example: Annotated[bool, typer.Option("--example", help="Print a request that runs as it is.")] = False,
+) -> None:
+    """Make a model forget, as a request file says, and leave a folder with the model, its scores and a record.
 
-    page = write_report(folder)
-    for scenario in read_scenarios(folder):
-        console.print(scores_table(scenario.scores))
-    console.print(f"Written: [bold]{page}[/bold]")
+    Everything is checked before anything is written. Ctrl-C stops after the step under way and saves the run;
+    `--resume` goes on, and ends in the same bits as if it had never stopped.
+    """
+    if example:
+        from amnesty.requests.example import example as text
+
+        print(text(), end="")
+        return
+    if request is None:
+        raise InvalidInputError(
+            "`amnesty unlearn` needs a request: `amnesty unlearn --example > request.yaml` writes one that runs."
+        )
+    _unlearn(request, out, changes or [], resume, check)
+
+
+def _unlearn(path: Path, out: Path | None, changes: list[str], resume: bool, only_check: bool) -> None:
+    from amnesty.reports import show_plan, show_request
+    from amnesty.requests.checking import read_request
+    from amnesty.requests.facts import plan
+    from amnesty.requests.preparing import prepare
+    from amnesty.requests.run_folder import RunFolder
+    from amnesty.requests.running import check_packages
+
+    asked = read_request(path, changes, out)
+    folder = RunFolder(asked.out, asked)
+    check_packages()
+    if resume and folder.finished:
+        folder.check_request()
+        folder.sweep()
+        console.print("This run is finished.")
+    else:
+        folder.check(resume)
+        with console.status("Starting") as status:
+            prepared = prepare(asked, lambda word: status.update(escape(word)))
+        show_plan(console, plan(prepared))
+        if only_check:
+            console.print("Everything that the request names is there and fits. Nothing was written.")
+            return
+        words = ["amnesty", "unlearn", path, "--out", asked.out, "--resume"]
+        words += [word for change in changes for word in ("--set", change)]
+        _run(prepared, folder, resume, shlex.join(map(str, words)))
+    show_request(console, asked.out)
+
+
+def _run(prepared: Any, folder: Any, resume: bool, again: str) -> None:
+    """Run what was prepared; where it ends early, say how to go on: ``again`` is the command for it."""
+    from amnesty.requests.running import run, supervised
+
+    came: int | None = None
+    try:
+        with supervised(prepared.method, console) as (watch, stop):
+            try:
+                run(prepared, resume=resume, watch=watch, stop=stop)
+            finally:
+                came = stop.signal
+    except InterruptedRunError as error:
+        _end(f"stopped after step {error.step}; the run is saved. Go on with: {again}", _code(came))
+    except KeyboardInterrupt:  # a second Ctrl-C
+        _end(f"stopped at once; what was saved before is whole. Go on with: {again}", _code(signal.SIGINT))
+    except OSError as error:
+        if not folder.unfinished:
+            raise
+        _end(f"{error}\namnesty: what was saved before is whole. Go on with: {again}", 2)
+
+
+def _code(number: int | None) -> int:
+    """Return the exit code of what a signal has ended, by custom."""
+    return 128 + (signal.SIGINT if number is None else number)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f"amnesty: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    key: Annotated[Path | None, typer.Option(help="Public key file that must have signed it.")] = None,
+    identity: Annotated[str | None, typer.Option(help="Who must have signed it, by sigstore.")] = None,
+    issuer: Annotated[str | None, typer.Option(help="Who vouches for that identity.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Of audit.json, as you noted it.")] = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Load model and data as the request names them, and score again.")
+    ] = False,
+) -> None:
+    """Check a run's folder: its record, every file, the signature, and with --data the scores themselves.
+
+    The exit code is 0 where everything holds, 1 where something does not, and 2 where there is nothing to check.
+    `--data` may run functions that the request names: use it on folders whose origin you trust.
+    """
+    from amnesty.requests import again
+    from amnesty.requests.verifying import verify as look
+
+    with console.status("Verifying"):
+        found = look(
+            folder,
+            key=key,
+            identity=identity,
+            issuer=issuer,
+            sha256=sha256,
+            data=data,
+            reevaluate=again.reevaluated if data else None,
+            datasets=again.datasets if data else None,
+        )
+    console.print(found.text, markup=False, highlight=False, soft_wrap=True)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a demonstration or of a run.")],
+    out: Annotated[Path | None, typer.Option(help="File to write the page to, in place of report.html.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write another page over the one that a record has the hash of.")
+    ] = False,
+) -> None:
+    """Write report.html anew from the files of a finished run, and show its tables."""
+    from amnesty.reports import show, write_page_of
+
+    page = write_page_of(folder, out, force=force)
+    show(console, folder)
+    console.print(f"Written: [bold]{escape(str(page))}[/bold]")
 
 
 @app.command()
@@ -195,9 +325,9 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; bad input gives one message and exit code 2."""
+    """Run the command; bad input gives one message and exit code 2, a run that failed 1, a stopped one 130 or 143."""
     try:
         app()
     except (AmnestyError, OSError) as error:
         print(f"amnesty: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, NonFiniteError) else 2)

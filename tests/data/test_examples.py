@@ -200,6 +200,17 @@ class TestReadColumn:
         with pytest.raises(DataError, match="No labels found"):
             read_column([1.0, 2.0], "label")
 
+    @pytest.mark.parametrize("error", [ValueError("gone\nfor good"), OSError("gone\nfor good"), KeyError("gone")])
+    def test_examples_that_cannot_be_read(self, error):
+        class Failing(Pairs):
+            def __getitem__(self, index):
+                if index == 2:
+                    raise error
+                return super().__getitem__(index)
+
+        with pytest.raises(DataError, match=r"^Example 2 of a Failing cannot be read: \w+: .?gone( for good)?.?$"):
+            read_column(Failing(), "label")
+
     def test_a_transform_that_needs_other_columns_is_left_out(self):
         data = huggingface()
         data.set_transform(lambda rows: {"img": [torch.tensor(x) for x in rows["img"]], "label": rows["label"]})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from amnesty.data import content_hash, load_digits, load_images
+from amnesty.data import content_hash, load_digits, load_images, read_column
 from amnesty.errors import DataError, MissingExtraError, UnknownNameError
 
 datasets = pytest.importorskip("datasets", reason="the `data` extra is not installed")
@@ -86,7 +86,7 @@ class TestParquet:
 
     def test_refuses_images_of_different_sizes(self, tmp_path):
         path = write(tmp_path / "a.parquet", [*pixels(2), *pixels(1, size=(8, 8))])
-        with pytest.raises(DataError, match=r"one size, found \[4, 5\] and, of image 2, \[8, 8\]"):
+        with pytest.raises(DataError, match=r"one size, found \[4, 5\] and, of image 2 of column .img., \[8, 8\]"):
             load_images(path)
 
     @pytest.mark.parametrize("image", [None, {"bytes": b"no picture", "path": None}])
@@ -141,6 +141,17 @@ class TestParquet:
         with pytest.raises(DataError, match="Cannot read the split 'train' of .*a.parquet"):
             load_images(tmp_path / "a.parquet")
 
+    def test_refuses_what_does_not_fit_into_memory(self, tmp_path, monkeypatch):
+        def empty(shape, dtype):
+            raise MemoryError
+
+        path = write(tmp_path / "a.parquet", pixels(3))
+        monkeypatch.setattr(np, "empty", empty)
+        with pytest.raises(
+            DataError, match=r"3 images of shape \[3, \d+, \d+\] do not fit into memory. Set a smaller"
+        ):
+            load_images(path)
+
 
 class TestHub:
     def test_a_name_is_looked_up_there(self, tmp_path, monkeypatch):
@@ -193,3 +204,43 @@ def test_digits():
     assert (found.images[:, 0].numpy() * 16 == expected.images).all()
     assert found.labels.tolist() == expected.target.tolist()
     assert found.class_names == tuple("0123456789")
+
+
+class TestConversion:
+    def test_resized_grey_and_normalised(self, tmp_path):
+        path = write(tmp_path / "a.parquet", [*pixels(2), *pixels(1, size=(8, 8))], user_id=list("abc"))
+        found = load_images(path, size=(6, 7), channels=1, mean=(0.5,), std=(0.25,))
+        assert found.images.dtype == torch.uint8 and found.images.shape == (3, 1, 6, 7)
+        torch.testing.assert_close(found[0][0], (found.images[0] / 255 - 0.5) / 0.25)
+        torch.testing.assert_close(found[[0, 2]][0], (found.images[[0, 2]] / 255 - 0.5) / 0.25)
+        assert read_column(found, "user_id").tolist() == list("abc")
+        assert found.class_names == ("cat", "dog")
+
+    def test_as_many_channels_as_there_are(self, tmp_path):
+        grey = write(tmp_path / "grey.parquet", [a[:, :, 0] for a in pixels(2)])
+        assert load_images(grey, channels=None).images.shape == (2, 1, 4, 5)
+        assert load_images(grey).images.shape == (2, 3, 4, 5)
+        mixed = write(tmp_path / "mixed.parquet", [pixels(1)[0], pixels(1)[0][:, :, 0]])
+        with pytest.raises(DataError, match="Image 1 of column 'img' has 1 channels, those before it 3"):
+            load_images(mixed, channels=None)
+
+    @pytest.mark.parametrize("share", [0.2, 0.9])
+    def test_a_file_that_is_cut_short(self, tmp_path, share):
+        path = write(tmp_path / "a.parquet", pixels(6))
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(DataError, match=r"Cannot read the split 'train' of .*a.parquet") as found:
+            load_images(path)
+        assert "\n" not in str(found.value)
+
+    def test_a_damaged_column_of_text(self, tmp_path):
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        path = write(tmp_path / "a.parquet", pixels(2), user_id=["ab", "cd"])
+        table = parquet.read_table(path)
+        broken = pa.array([b"\xff\xfe", b"cd"]).view(pa.string())
+        column = table.column_names.index("user_id")
+        parquet.write_table(table.set_column(column, "user_id", broken), path)
+        with pytest.raises(DataError, match="Cannot read the column 'user_id'"):
+            load_images(path)

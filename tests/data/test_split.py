@@ -229,6 +229,12 @@ class TestIndexFile:
             with pytest.raises(SplitError, match=says):
                 chosen(IndexFile(tmp_path / f"{name}.npy"))
 
+    def test_refuses_numpy_files_that_claim_more_than_fits_into_memory(self, tmp_path):
+        with (tmp_path / "i.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (10**14,)})
+        with pytest.raises(SplitError, match="Cannot read the index file"):
+            chosen(IndexFile(tmp_path / "i.npy"))
+
 
 class TestClasses:
     @pytest.mark.parametrize("classes", [["dog"], [1], (np.int64(1),), ["dog", 1]])

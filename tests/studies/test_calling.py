@@ -37,6 +37,19 @@ def test_a_function_that_fails_says_so_and_why(tmp_path):
         call(f"{tmp_path}/mine.py:fails")
 
 
+def test_arguments_are_given_by_name(tmp_path):
+    (tmp_path / "mine.py").write_text("def made(width, depth=2):\n    return width, depth\n")
+    assert call(f"{tmp_path}/mine.py:made", {"width": 7}) == (7, 2)
+    with pytest.raises(InvalidInputError, match=r"mine.py:made failed: TypeError: .*'heigth'"):
+        call(f"{tmp_path}/mine.py:made", {"heigth": 7})
+
+
+def test_an_error_of_many_lines_is_one(tmp_path):
+    (tmp_path / "mine.py").write_text("def made():\n    raise ValueError('one\\ntwo')\n")
+    with pytest.raises(InvalidInputError, match="ValueError: one two"):
+        call(f"{tmp_path}/mine.py:made")
+
+
 def test_a_file_may_hold_dataclasses_and_pickle_them(tmp_path):
     (tmp_path / "json.py").write_text(
         "from __future__ import annotations\n"

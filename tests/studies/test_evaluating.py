@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 import torch
 from pyarrow import parquet
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from amnesty.cli import app
 from amnesty.data import content_hash
-from amnesty.errors import DataError, InvalidInputError, ModelError, UnknownNameError
+from amnesty.errors import DataError, InvalidInputError, UnknownNameError
 from amnesty.evaluation import Evaluator, is_own, read_answers, write_answers
 from amnesty.studies import digits, evaluating
 from amnesty.studies.calling import canaries_at, task_at
 from amnesty.studies.runs import read_run, write_run
-from amnesty.studies.weights import load_weights, save_weights
 from amnesty.training import Recipe
+from amnesty.weights import save_weights
 from tests import tiny
 
 SHORT = {name: {"munba": type(settings["munba"])(epochs=1)} for name, settings in digits.SETTINGS.items()}
@@ -517,42 +516,6 @@ def test_names_in_brackets_are_names(files):
     assert result.exit_code == 0, (result.output, result.exception)
     assert "M[lr=0.1]" in result.output and "[red]" in result.output
     assert command(files / "out[" / "b]").exit_code == 0
-
-
-class TestWeightsFiles:
-    def test_travel(self, tmp_path):
-        save_weights(tmp_path / "a.safetensors", tiny.conv_net())
-        torch.save(tiny.conv_net().state_dict(), tmp_path / "a.pt")
-        for name in ("a.safetensors", "a.pt"):
-            model = tiny.conv_net()
-            with torch.no_grad():
-                model[0].weight.zero_()
-            load_weights(tmp_path / name, model)
-            assert torch.equal(model[0].weight, tiny.conv_net()[0].weight)
-
-    def test_tied_weights_travel(self, tmp_path):
-        def tied():
-            model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
-            model[1].weight = model[0].weight
-            return model
-
-        model, other = tied(), tied()
-        save_weights(tmp_path / "tied.safetensors", model)
-        load_weights(tmp_path / "tied.safetensors", other)
-        assert torch.equal(other[1].weight, model[0].weight) and other[0].weight is other[1].weight
-
-    def test_that_are_no_plain_tensors_are_refused(self, tmp_path):
-        torch.save(tiny.conv_net(), tmp_path / "whole.pt")
-        (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00")
-        save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
-        for name, says in (
-            ("whole.pt", "more than plain tensors"),
-            ("cut.safetensors", "cannot be read"),
-            ("other.safetensors", "does not fit"),
-            ("none.safetensors", "cannot be read"),
-        ):
-            with pytest.raises(ModelError, match=says):
-                load_weights(tmp_path / name, tiny.conv_net())
 
 
 def test_a_run_is_what_scores_json_says(tmp_path):

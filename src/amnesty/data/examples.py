@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from amnesty.errors import DataError, SplitError, UnknownNameError
+from amnesty.errors import AmnestyError, DataError, SplitError, UnknownNameError
 
 INPUT_KEYS = ("pixel_values", "image", "images", "img", "input", "x")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 LABEL_ATTRIBUTES = ("targets", "labels", "y")
+SAME_FACTS = "same_facts_as"
+"""Attribute of a data set that changes the inputs of another one: that other one, which has its columns and names."""
 
 
 class Examples(Dataset[tuple[Tensor, Tensor]]):
@@ -109,7 +111,7 @@ def input_and_label(example: Any) -> tuple[Any, Any]:
 
 
 def read_column(dataset: Any, name: str) -> np.ndarray:
-    """Return one fact per example, shape [n]: a column of a Hugging Face data set, of `Examples`, or an attribute.
+    """Return one fact per example, shape [n]: of a Hugging Face data set, of a mapping ``columns``, or an attribute.
 
     ``"label"`` also finds the labels of a torchvision-like data set (``targets``, ``labels``), of a
     ``TensorDataset`` (its last tensor), and of anything whose examples are ``(input, label)`` pairs.
@@ -122,6 +124,8 @@ def read_column(dataset: Any, name: str) -> np.ndarray:
         return read_column(dataset.dataset, name)[np.asarray(dataset.indices, dtype=np.int64)]
     if isinstance(dataset, ConcatDataset):
         return np.concatenate([read_column(part, name) for part in dataset.datasets])
+    if hasattr(dataset, SAME_FACTS):
+        return read_column(getattr(dataset, SAME_FACTS), name)
     column = _array(_find_column(dataset, name))
     if len(column) != len(dataset):
         raise DataError(f"Column {name!r} has {len(column)} entries for {len(dataset)} examples.")
@@ -129,8 +133,9 @@ def read_column(dataset: Any, name: str) -> np.ndarray:
 
 
 def _find_column(dataset: Any, name: str) -> Any:
-    if isinstance(dataset, Examples) and name in dataset.columns:
-        return dataset.columns[name]
+    columns = getattr(dataset, "columns", None)
+    if isinstance(columns, Mapping) and name in columns:
+        return columns[name]
     if _is_table(dataset):
         found = _label_column(dataset) if name == "label" else name
         if found not in dataset.column_names:
@@ -155,6 +160,8 @@ def known_columns(dataset: Any) -> list[str]:
         return known_columns(dataset.dataset)
     if isinstance(dataset, ConcatDataset):
         return known_columns(dataset.datasets[0])
+    if hasattr(dataset, SAME_FACTS):
+        return known_columns(getattr(dataset, SAME_FACTS))
     names = list(getattr(dataset, "columns", None) or getattr(dataset, "column_names", None) or ())
     return [*names, "label"] if "label" not in names else names
 
@@ -184,12 +191,24 @@ def _array(values: Any) -> np.ndarray:
 
 def _labels_one_by_one(dataset: Any) -> list[int]:
     try:
-        return [int(input_and_label(dataset[i])[1]) for i in range(len(dataset))]
+        return [int(input_and_label(_example(dataset, i))[1]) for i in range(len(dataset))]
+    except AmnestyError:
+        raise
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise DataError(
             f"No labels found in a {type(dataset).__name__}: its examples are not (input, label) pairs, and it has "
             f"no attribute {', '.join(LABEL_ATTRIBUTES)}."
         ) from error
+
+
+def _example(dataset: Any, index: int) -> Any:
+    try:
+        return dataset[index]
+    except AmnestyError:
+        raise
+    except Exception as error:  # whatever a data set may raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"Example {index} of a {type(dataset).__name__} cannot be read: {reason}") from error
 
 
 def class_names(dataset: Any, column: str = "label") -> tuple[str, ...] | None:
@@ -199,6 +218,8 @@ def class_names(dataset: Any, column: str = "label") -> tuple[str, ...] | None:
     if isinstance(dataset, ConcatDataset):
         found = {class_names(part, column) for part in dataset.datasets}
         return found.pop() if len(found) == 1 else None
+    if hasattr(dataset, SAME_FACTS):
+        return class_names(getattr(dataset, SAME_FACTS), column)
     names: Any = None
     if _is_table(dataset):
         feature = dataset.features.get(_label_column(dataset) if column == "label" else column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from amnesty.data.examples import Examples
+from amnesty.data.pictures import Channels, Inputs, Normalised, undecodable
 from amnesty.errors import DataError, MissingExtraError, UnknownNameError
 
 
@@ -18,8 +20,13 @@ def load_images(
     image_column: str | None = None,
     label_column: str = "label",
     limit: int | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: Channels | None = 3,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Examples:
-    """Load labelled images into memory as uint8, shape [n, 3, H, W], handed out in [0, 1].
+    """Load labelled images into memory as uint8, shape [n, channels, H, W], handed out in [0, 1] or normalised.
 
     Args:
         name: a Hugging Face data set such as ``"uoft-cs/cifar10"``, or a Parquet file, or a folder of
@@ -28,6 +35,10 @@ def load_images(
         image_column: by default the only column of images.
         label_column: integers, or a class label with names.
         limit: take the first so many examples only.
+        size: height and width to resize to; see `amnesty.data.Inputs`.
+        channels: 1 or 3, or ``None`` for as many as the first image has.
+        mean: of each channel, for pixels in [0, 1].
+        std: likewise; an input is ``(pixels - mean) / std``.
 
     Columns that hold no images are kept: the example's user, source or date, to choose by with `Column`.
 
@@ -36,12 +47,20 @@ def load_images(
         DataError: nothing found there, no (single) image column, images that are missing, cannot be decoded
             or are of different sizes, or missing labels.
         UnknownNameError: a column that does not exist.
+        InvalidInputError: see `amnesty.data.Inputs`.
     """
-    table = _open(name, split)
+    inputs = Inputs(size=size, channels=channels, mean=mean, std=std)
+    return images_of(_open(name, split), f"the split {split!r} of {name}", image_column, label_column, limit, inputs)
+
+
+def images_of(
+    table: Any, what: str, image_column: str | None, label_column: str, limit: int | None, inputs: Inputs
+) -> Examples:
+    """Load the images of a Hugging Face data set; ``what`` it is called in messages. See `load_images`."""
     if limit is not None:
         table = table.select(range(min(limit, len(table))))
     if len(table) == 0:
-        raise DataError(f"No image: the split {split!r} of {name} is empty, or `limit` is 0.")
+        raise DataError(f"No image: {what} is empty, or `limit` is 0.")
     columns = table.column_names
     for column in (image_column, label_column):
         if column is not None and column not in columns:
@@ -50,12 +69,22 @@ def load_images(
     chosen = image_column or _only(pictures, columns)
     if chosen not in pictures:
         raise DataError(f"Column {chosen!r} does not hold images, but {table.features[chosen]}.")
-    labels = table[label_column][:]
+    labels = _column(table, label_column, what)
     if not all(isinstance(label, int) and label >= 0 for label in labels):
         raise DataError(f"Column {label_column!r} must hold a class number from 0 for every image.")
     names = getattr(table.features[label_column], "names", None)
-    rest = {c: table[c][:] for c in columns if c not in (*pictures, label_column)}
-    return Examples(torch.from_numpy(_pixels(table, chosen)), torch.tensor(labels), names, rest)
+    rest = {c: _column(table, c, what) for c in columns if c not in (*pictures, label_column)}
+    images, numbers = torch.from_numpy(_pixels(table, chosen, inputs)), torch.tensor(labels)
+    if inputs.mean is None:
+        return Examples(images, numbers, names, rest)
+    return Normalised(images, numbers, names, rest, inputs=inputs)
+
+
+def _column(table: Any, name: str, what: str) -> Any:
+    try:
+        return table[name][:]
+    except Exception as error:  # of bytes that are no text, say; Arrow has many errors
+        raise DataError(f"Cannot read the column {name!r} of {what}: {_line(error)}") from error
 
 
 def _open(name: str | Path, split: str) -> Any:
@@ -70,8 +99,8 @@ def _open(name: str | Path, split: str) -> Any:
         raise DataError(f"No Parquet file of the split {split!r} at {path}.")
     try:
         return _read_parquet(files) if local else datasets.load_dataset(str(name), split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"Cannot read the split {split!r} of {name}: {error}") from error
+    except Exception as error:  # of Arrow, of the network, of the data set's own description
+        raise DataError(f"Cannot read the split {split!r} of {name}: {_line(error)}") from error
 
 
 def _read_parquet(files: list[Path]) -> Any:
@@ -91,25 +120,43 @@ def _only(pictures: list[str], columns: list[str]) -> str:
     return pictures[0]
 
 
-def _pixels(table: Any, column: str) -> np.ndarray:
-    """Return the images of a column as RGB: uint8, shape [n, 3, H, W]."""
+def _pixels(table: Any, column: str, inputs: Inputs) -> np.ndarray:
+    """Return the images of a column as uint8, shape [n, channels, H, W]."""
     pictures = table.select_columns([column])  # a row decodes all its pictures
     pixels: np.ndarray | None = None
     for i in range(len(table)):
-        try:
-            image = np.asarray(pictures[i][column].convert("RGB")).transpose(2, 0, 1)
-        except (AttributeError, OSError) as error:
-            raise DataError(f"Image {i} of column {column!r} is missing or cannot be decoded: {error}") from error
+        what = f"Image {i} of column {column!r}"
+        image = inputs.pixels(_picture(pictures, i, column, what), what)
         if pixels is None:
-            pixels = np.empty((len(table), *image.shape), dtype=np.uint8)
-        if image.shape != pixels.shape[1:]:
-            raise DataError(
-                f"Images must be of one size, found {list(pixels.shape[2:])} and, of image {i}, "
-                f"{list(image.shape[1:])} (height, width)."
-            )
+            pixels = _room((len(table), *image.shape))
+        inputs.expect(image, pixels.shape[1:], what)
         pixels[i] = image
     assert pixels is not None  # there is an image
     return pixels
+
+
+def _room(shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.empty(shape, dtype=np.uint8)
+    except MemoryError as error:
+        raise DataError(
+            f"{shape[0]} images of shape {list(shape[1:])} do not fit into memory. Set a smaller `size`, or put them "
+            "into folders: images of folders are read one by one."
+        ) from error
+
+
+def _picture(pictures: Any, index: int, column: str, what: str) -> Any:
+    try:
+        image = pictures[index][column]
+    except Exception as error:  # whatever a decoder may raise
+        raise undecodable(what, error) from error
+    if image is None:
+        raise DataError(f"{what} is missing or cannot be decoded: there is none.")
+    return image
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def load_digits() -> Examples:

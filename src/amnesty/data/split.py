@@ -66,7 +66,7 @@ class IndexFile:
                 return Indices(indices).select(dataset, among)
             words = path.read_text(encoding="utf-8-sig").split()
             return Indices([int(word) for word in words]).select(dataset, among)
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, MemoryError) as error:  # a file may claim to be huge
             raise SplitError(f"Cannot read the index file {path.name}: {error}") from error
         except ValueError as error:
             if isinstance(error, SplitError):

@@ -27,7 +27,7 @@ class Negotiated(Iterative):
         lr: the learning rate. ``None``: ``reach * |theta| / steps``, |theta| being the length of the weights that may
             move. An update that a rule made of unit length is a distance, whatever the losses.
         reach: how far a round may go at most, as a share of the length of the weights; used where ``lr`` is ``None``.
-        rounds: most rounds. ``None``: 4, but one where ``lr`` is given.
+        rounds: most rounds. ``None``: 8, but one where ``lr`` is given.
         at_least: steps that a round has at least.
         batch_size, forget_batch_size: of the retaining player, and of each forgetting one.
         wish: what the forgetting players want; see `Classification.wished`. cap: of ``wish="ascend"``, nats.
@@ -56,7 +56,7 @@ class Negotiated(Iterative):
         def make(share: float) -> None:
             self._round(task, loop, unseen.role(loop.model, company), share * self.reach, other)
 
-        run_rounds(loop, unseen, self.rounds or (4 if self.lr is None else 1), make)
+        run_rounds(loop, unseen, self.rounds or (8 if self.lr is None else 1), make)
 
     def _round(self, task: Classification, loop: Loop, forget: Role, reach: float, other: Mapping[str, Any]) -> None:
         forgetting = task.each(forget)

@@ -161,7 +161,7 @@ def loss_figure(steps: Sequence[Step], name: str, method: str) -> str | None:
         figure.subplots_adjust(0.13, 0.11, 0.98, 0.94, hspace=0.34)
         for row, (title, values, color) in enumerate(curves, start=1):
             axes = figure.add_subplot(len(curves), 1, row)
-            _draw_curve(axes, steps, values, color)
+            draw_curve(axes, *_timeline(steps), values, color)
             axes.set_title(title, color=color, fontweight="bold")
             axes.set_ylabel("Loss")
             axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -185,7 +185,7 @@ def cosine_figure(steps: Sequence[Step], name: str, method: str) -> str | None:
         axes.set_ylim(-1.05, 1.05)
         axes.axhspan(-1.05, 0, color=FORGET, alpha=0.07, linewidth=0)
         axes.axhline(0, color=MUTED, linewidth=1)
-        _draw_curve(axes, steps, cosine, ACCENT)
+        draw_curve(axes, *_timeline(steps), cosine, ACCENT)
         axes.set_yticks([-1, -0.5, 0, 0.5, 1], ["\N{MINUS SIGN}1", "\N{MINUS SIGN}0.5", "0", "0.5", "1"])
         for y, text in ((0.99, "the players agree"), (-0.99, "the players pull against each other")):
             alignment = "top" if y > 0 else "bottom"
@@ -200,9 +200,13 @@ def cosine_figure(steps: Sequence[Step], name: str, method: str) -> str | None:
         return to_svg(figure, name, f"Cosine of the gradients of the two players of {method}", description)
 
 
-def _draw_curve(axes: Axes, steps: Sequence[Step], values: Floats, color: str) -> None:
+def _timeline(steps: Sequence[Step]) -> tuple[Floats, list[float]]:
     at = np.array([step.step for step in steps], dtype=np.float64)
-    starts = [b.step for a, b in itertools.pairwise(steps) if a.epoch != b.epoch]
+    return at, [float(b.step) for a, b in itertools.pairwise(steps) if a.epoch != b.epoch]
+
+
+def draw_curve(axes: Axes, at: Floats, starts: Sequence[float], values: Floats, color: str) -> None:
+    """Draw values over the steps ``at``: thin as they are, thick as a running mean. A line where an epoch starts."""
     for start in starts if len(starts) <= 60 else ():
         axes.axvline(start - 0.5, color=RULE, linewidth=0.6, zorder=0)
     smooth = running_mean(values, max(1, len(values) // 25))

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amnesty.errors import MissingExtraError, ReportError
 from amnesty.evaluation.measures import MEASURES
@@ -13,6 +14,9 @@ from amnesty.files import write_text
 from amnesty.reports.read import read_scenarios
 from amnesty.reports.scenario import Scenario
 from amnesty.reports.verdict import TOLERANCE
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -35,9 +39,14 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     if out.is_dir():
         raise ReportError(f"`out` must be the path of a file, but {str(out)!r} is a folder.")
     page = render(read_scenarios(folder))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, page.encode("utf-8", errors="replace").decode("utf-8"))  # JSON may hold half a surrogate pair
+    write_page(out, page.encode("utf-8", errors="replace"))  # JSON may hold half a surrogate pair
     return out
+
+
+def write_page(out: Path, page: bytes) -> None:
+    """Write a page, UTF-8, as a whole; its folder is made where there is none."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, page.decode("utf-8"))
 
 
 def check_extra() -> None:
@@ -49,21 +58,28 @@ def check_extra() -> None:
 
 def render(scenarios: Sequence[Scenario]) -> str:
     """The page on the scenarios, as text."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
     from amnesty.reports.view import view
 
-    environment = Environment(loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined)
     names = [scenario.scores.title for scenario in scenarios]
-    return environment.get_template("page.html.j2").render(
+    text: str = template("page.html.j2").render(
         title=names[0] if len(names) == 1 else ", ".join(names),
-        css=Markup(_resource("page.css")),
+        css=Markup(resource("page.css")),
         views=[view(scenario, f"s{at}") for at, scenario in enumerate(scenarios, start=1)],
         measures=[m for m in MEASURES.values() if any(each.scores.has(m.key) for each in scenarios)],
         tolerance=f"{100 * TOLERANCE:g}",
     )
+    return text
 
 
-def _resource(name: str) -> str:
+def template(name: str) -> Template:
+    """A template of this room; whatever it is given is escaped, unless it is marked as HTML."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    return Environment(loader=FunctionLoader(resource), autoescape=True, undefined=StrictUndefined).get_template(name)
+
+
+def resource(name: str) -> str:
+    """The text of a file of this room."""
     return resources.files("amnesty.reports").joinpath(name).read_text(encoding="utf-8")

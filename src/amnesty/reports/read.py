@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +108,19 @@ def _parse_measure(check: Checker, name: str, key: str, value: object) -> float 
 
 def _read_scenario(folder: Path) -> Scenario:
     path = folder / SCORES
-    scores = parse_scores(_parse_json(_read_text(path), path), str(path), name=folder.resolve().name)
+    scores = parse_scores(parse_json(read_text(path), path), str(path), name=folder.resolve().name)
     examples, method = _read_examples(folder / EXAMPLES)
     return Scenario(folder, scores, _read_history(folder / HISTORY), examples, method)
 
 
 def _read_history(path: Path) -> tuple[Step, ...]:
-    if not path.is_file():
-        return ()
-    lines = enumerate(_read_text(path).split("\n"), start=1)
-    return tuple(_parse_step(_parse_json(line, path, at), f"{path}, line {at}") for at, line in lines if line.strip())
+    return tuple(_parse_step(content, where) for content, where in json_lines(path))
+
+
+def json_lines(path: Path) -> Iterator[tuple[object, str]]:
+    """Every line of a file of JSON lines, and the words for where it stands; nothing where there is no such file."""
+    lines = enumerate(read_text(path).split("\n") if path.is_file() else (), start=1)
+    return ((parse_json(line, path, at), f"{path}, line {at}") for at, line in lines if line.strip())
 
 
 def _parse_step(content: object, where: str) -> Step:
@@ -145,7 +148,7 @@ def _read_examples(path: Path) -> tuple[tuple[Example, ...], str | None]:
     if not path.is_file():
         return (), None
     check = Checker(str(path))
-    data = check.mapping(_parse_json(_read_text(path), path), "the file")
+    data = check.mapping(parse_json(read_text(path), path), "the file")
     listed = data.get("examples", [])
     if not isinstance(listed, list):
         check.fault("examples", "a list", listed)
@@ -192,14 +195,16 @@ def _parse_image(check: Checker, rows: object, name: str) -> NDArray[np.uint8]:
     return pixels.astype(np.uint8)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file. Raises `ReportError` where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ReportError(f"{path} cannot be read: {error}") from error
 
 
-def _parse_json(text: str, path: Path, line: int | None = None) -> object:
+def parse_json(text: str, path: Path, line: int | None = None) -> object:
+    """What a JSON text says. Raises `ReportError`, which names the file and the line."""
     try:
         content: object = json.loads(text)
     except json.JSONDecodeError as error:

@@ -161,21 +161,20 @@ def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
     return table
 
 
-def findings_table(scores: Scores, methods: Sequence[str] | None = None) -> Table:
-    """What the numbers of each method allow to be said, for the terminal."""
+def findings_table(scores: Scores, methods: Sequence[str] | None = None, named: bool = True) -> Table:
+    """What the numbers of each method allow to be said, for the terminal; ``named`` gives the method, too."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        "Method", "Question", "Answer", "Because", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    heads = ("Method", "Question", "Answer", "Because")[0 if named else 1 :]
+    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for method in scores.unlearned if methods is None else methods:
         for at, found in enumerate(scores.findings(method)):
             style = {"not detected": "green", "kept": "green", "inconclusive": "yellow"}.get(found.answer, "red")
             cells = [method_name(method) if at == 0 else "", found.question, found.answer, found.reason]
             texts = [Text(printable(cell), style=style if i == 2 else "") for i, cell in enumerate(cells)]
-            table.add_row(*texts)
+            table.add_row(*texts[0 if named else 1 :])
     return table
 
 

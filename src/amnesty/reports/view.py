@@ -169,7 +169,7 @@ def _tiles(scenario: Scenario) -> tuple[Tile, ...]:
     return tuple(tiles)
 
 
-_KINDS = {"kept": "good", "not detected": "good", "inconclusive": ""}
+KINDS = {"kept": "good", "not detected": "good", "inconclusive": ""}
 
 
 def _said(scores: Scores) -> tuple[Said, ...]:
@@ -177,7 +177,7 @@ def _said(scores: Scores) -> tuple[Said, ...]:
     return tuple(
         Said(
             method_name(method),
-            tuple(FindingView(f.question, f.answer, _KINDS.get(f.answer, "bad"), f.reason) for f in answers),
+            tuple(FindingView(f.question, f.answer, KINDS.get(f.answer, "bad"), f.reason) for f in answers),
         )
         for method, answers in found
         if answers

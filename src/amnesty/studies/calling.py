@@ -1,4 +1,4 @@
-"""Functions of the user's, named on the command line, that make what only they can know: tasks and canaries."""
+"""Functions of the user's, named on the command line or in a request, that make what only they can know."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import itertools
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from amnesty.tasks import Classification
 _COUNT = itertools.count()
 
 
-def call(path: str) -> Any:
-    """Call the function at ``package.module:function`` or ``file.py:function`` without arguments; return its value.
+def call(path: str, options: Mapping[str, Any] | None = None) -> Any:
+    """Call the function at ``package.module:function`` or ``file.py:function``; return its value.
+
+    Args:
+        path: of the function.
+        options: its arguments by name; by default none.
 
     Raises:
-        InvalidInputError: it is not of that form, or cannot be imported or called without arguments, or fails.
+        InvalidInputError: it is not of that form, or cannot be imported or called with these arguments, or fails.
         UnknownNameError: the module has no such function.
     """
     where, _, name = path.rpartition(":")
@@ -28,15 +33,19 @@ def call(path: str) -> Any:
         raise InvalidInputError(f"A function is named package.module:function or file.py:function, found {path!r}.")
     try:
         module = _module(where)
-    except Exception as error:  # whatever the user's module may raise
-        raise InvalidInputError(f"{where!r} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's module may raise
+        raise InvalidInputError(f"{where!r} cannot be imported: {_line(error)}") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise UnknownNameError("function", name, [n for n in vars(module) if not n.startswith("_")])
     try:
-        return function()
-    except Exception as error:  # whatever the user's function may raise
-        raise InvalidInputError(f"{path} failed: {type(error).__name__}: {error}") from error
+        return function(**(options or {}))
+    except (Exception, SystemExit) as error:  # whatever the user's function may raise
+        raise InvalidInputError(f"{path} failed: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _module(where: str) -> Any:

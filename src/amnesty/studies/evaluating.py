@@ -26,9 +26,9 @@ from amnesty.studies import digits
 from amnesty.studies.calling import canaries_at, task_at
 from amnesty.studies.evaluate_options import refuse_options
 from amnesty.studies.run_checks import ORIGINAL
-from amnesty.studies.runs import ANSWERS, SCORES, Run, read_run, reevaluate, rescore, write_scores
-from amnesty.studies.weights import load_weights
+from amnesty.studies.runs import ANSWERS, SCORES, Run, check_scores, read_run, reevaluate, rescore, write_scores
 from amnesty.tasks import Classification
+from amnesty.weights import load_weights
 
 REFERENCE, FLOOR = digits.REFERENCE, digits.FLOOR
 
@@ -68,6 +68,8 @@ def evaluate_run(
 ) -> dict[str, Scores]:
     """Take a run's measures again and write its scores.json anew, and its answers where the models were asked.
 
+    An audited folder stays as it is: its measures must come out as they are recorded.
+
     Args:
         run: as read.
         also: further measures, for which the stored models are asked again.
@@ -76,11 +78,16 @@ def evaluate_run(
             scored with canaries.
 
     Raises:
-        InvalidInputError: the models are needed and nobody knows the task.
+        InvalidInputError: the models are needed and nobody knows the task, or the folder is audited.
         DataError, ModelError: see `amnesty.studies.runs`; nothing is written then.
     """
     wanted = frozenset(also)
     asked = task is not None or canaries is not None or bool(wanted)
+    if asked and run.audited:
+        raise InvalidInputError(
+            f"{run.folder} is audited: its scores stay as they are. To measure more, name its weights and the "
+            "function that makes the task: amnesty evaluate WEIGHTS --task package.module:function"
+        )
     scores = reevaluate(run, task or _task_of(run), wanted, canaries) if asked else rescore(run)
     for name, found in scores.items():
         strange = [key for key, value in found.own.items() if not math.isfinite(value)]
@@ -89,7 +96,10 @@ def evaluate_run(
     if asked:
         write_answers(run.folder / ANSWERS, {name: found.answers for name, found in scores.items()})
     document = {key: value for key, value in run.document.items() if key != "methods"}
-    write_scores(run.folder, document, scores)
+    if run.audited:
+        check_scores(run.folder, document, scores)
+    else:
+        write_scores(run.folder, document, scores)
     return scores
 
 

@@ -17,10 +17,10 @@ from amnesty.evaluation import ALSO, Also, Answers, Evaluator, Scores, read_answ
 from amnesty.evaluation.measures import MEASURES, base, beyond_answers
 from amnesty.files import write_json
 from amnesty.studies.run_checks import ORIGINAL, check_answers, check_same_data, checked_document
-from amnesty.studies.weights import load_weights, save_weights
 from amnesty.tasks import Classification
+from amnesty.weights import load_weights, save_weights
 
-SCORES, ANSWERS, MODELS = "scores.json", "answers.parquet", "models"
+SCORES, ANSWERS, MODELS, AUDIT = "scores.json", "answers.parquet", "models", "audit.json"
 
 
 def write_run(
@@ -43,8 +43,33 @@ def write_run(
 
 def write_scores(folder: Path, document: Mapping[str, Any], scores: Mapping[str, Scores]) -> None:
     """Write scores.json: ``document``, and each method's own numbers. Those beside them stand in other rows."""
-    methods = {name: found.own for name, found in scores.items()}
-    write_json(folder / SCORES, {**document, "methods": methods})
+    write_json(folder / SCORES, {**document, "methods": _own(scores)})
+
+
+def check_scores(folder: Path, document: Mapping[str, Any], scores: Mapping[str, Scores]) -> None:
+    """Raise `DataError` if `write_scores` would change scores.json."""
+    recorded = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+    found = {**document, "methods": _own(scores)}
+    if found == recorded:
+        return
+    changed = sorted(
+        f"{name}/{key}"
+        for name in found["methods"].keys() | recorded["methods"].keys()
+        for key in _differing(found["methods"].get(name, {}), recorded["methods"].get(name, {}))
+    )
+    raise DataError(
+        f"{folder}: taken again, {len(changed)} numbers such as {changed[0]} are not what {SCORES} holds, and the "
+        f"folder is audited: nothing was written. Another version of Amnesty or other libraries may round otherwise; "
+        "`amnesty verify` tells whether anything was changed."
+    )
+
+
+def _own(scores: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+    return {name: found.own for name, found in scores.items()}
+
+
+def _differing(first: Mapping[str, float], second: Mapping[str, float]) -> list[str]:
+    return [key for key in first.keys() | second.keys() if first.get(key) != second.get(key)]
 
 
 @dataclass(frozen=True)
@@ -63,6 +88,11 @@ class Run:
     def seed(self) -> int:
         """Of the draws of the tests."""
         return int(self.document.get("seed") or 0)
+
+    @property
+    def audited(self) -> bool:
+        """Whether a record holds the hashes of the folder's files, which therefore must not change."""
+        return (self.folder / AUDIT).exists()
 
     @property
     def scenario(self) -> Mapping[str, Any]:

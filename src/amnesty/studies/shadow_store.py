@@ -17,7 +17,7 @@ from torch import nn
 
 from amnesty.errors import DataError, InvalidInputError
 from amnesty.files import whole, write_json
-from amnesty.studies.weights import tensors_of
+from amnesty.weights import tensors_of
 
 _RECORD = "design.json"
 

@@ -1,0 +1,1 @@
+"""A deletion request, from file to audited result."""

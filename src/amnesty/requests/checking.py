@@ -1,0 +1,204 @@
+"""From a file to a request: all of it is checked, and all that is wrong is said, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from amnesty.data import Selector
+from amnesty.methods import Method
+from amnesty.requests.destination import look_for_destination
+from amnesty.requests.document import document_of
+from amnesty.requests.faults import Faults, Origin, Place
+from amnesty.requests.fields import Section
+from amnesty.requests.methods_from import players_wanted, read_method
+from amnesty.requests.overrides import Override, apply, read_overrides
+from amnesty.requests.presence import (
+    Around,
+    look_for_data,
+    look_for_device,
+    look_for_model,
+    look_for_reference,
+    look_for_selector,
+    look_for_sign,
+    look_for_trackers,
+    not_a_run,
+)
+from amnesty.requests.request import Request, SignSpec
+from amnesty.requests.sections import (
+    read_checkpoint,
+    read_data,
+    read_duplicates,
+    read_model,
+    read_sign,
+)
+from amnesty.requests.selectors_from import NAME_RULE, ONE, is_name, read_forget
+from amnesty.requests.vocabulary import SECTIONS
+from amnesty.requests.yaml_file import UNUSABLE, Node, read_file
+from amnesty.training.settings import CountOrZero
+
+_EXAMPLES = {
+    "model": "model: {timm: resnet18, weights: model.safetensors}",
+    "data": "data: {training: {parquet: train.parquet}}",
+    "forget": "forget: {column: user_id, values: [7]}",
+}
+
+
+def read_request(path: Path, overrides: Sequence[str] = (), out: Path | None = None, *, look: bool = True) -> Request:
+    """Return the request that a YAML file says, after checking all of it.
+
+    Relative paths in the file, and in the overrides, are relative to the folder of the file. Nothing is loaded and
+    nothing is written.
+
+    Args:
+        path: of the file.
+        overrides: values to take in place of the file's, such as ``method.epochs=5``; each is YAML.
+        out: folder for the result, in place of the file's ``out``; relative to the current folder.
+        look: whether what the request names must be there: files, folders, the device, packages. Not so for the
+            request of a run that is over.
+
+    Raises:
+        RequestError: something is wrong with it; everything that is wrong is said, with its line.
+        OSError: the file cannot be read.
+    """
+    faults = Faults()
+    folder = path.absolute().parent
+    tree = read_file(path, Origin(str(path), folder), faults)
+    given = read_overrides(overrides, folder, faults)
+    if not isinstance(tree.value, dict):
+        faults.refuse()
+    apply(_of_data(given, False), tree, faults)
+    _borrow_data(tree, [path], faults)
+    apply(_of_data(given, True), tree, faults)
+    if out is not None:
+        origin = Origin(f"--out {out}", Path.cwd(), 2000, lined=False)
+        tree.value["out"] = Node(str(out), Place(origin), str(out))
+    parts = _read(Section(tree, "", faults), path.stem)
+    if look:
+        _look(Around(_finder(tree), faults), path, parts)
+    faults.refuse()
+    return Request(**parts, document=document_of(parts))
+
+
+def _of_data(overrides: Iterable[Override], wanted: bool) -> list[Override]:
+    return [one for one in overrides if (one.path[0] == "data") == wanted]
+
+
+def _borrow_data(tree: Node, seen: list[Path], faults: Faults) -> None:
+    """Give a request on an earlier run's model the data of that run's request, where it has none of its own."""
+    model = tree.value.get("model")
+    run = model.value.get("run") if model is not None and isinstance(model.value, dict) else None
+    data = tree.value.get("data")
+    if run is None or not isinstance(run.value, str) or (data is not None and data.value is not None):
+        return
+    folder = Section(model, "model", Faults()).absolute("run", run.value)
+    file = None if folder is None else folder / "request.yaml"
+    tree.value["data"] = Node(UNUSABLE, run.place)
+    if file is None or not file.is_file() or file.resolve() in [one.resolve() for one in seen]:
+        faults.add(run.place, f"`model.run` {not_a_run(folder)}")
+        return
+    earlier = read_file(file, Origin(str(file), file.parent, len(seen)), faults)
+    if isinstance(earlier.value, dict):
+        _borrow_data(earlier, [*seen, file], faults)
+        tree.value["data"] = earlier.value.get("data", Node(None, Place(earlier.place.origin)))
+
+
+def _finder(tree: Node) -> Any:
+    """Return a function from keys to the place of the value they lead to, or of the last one that is there."""
+
+    def where(*path: str) -> Place:
+        node = tree
+        for key in path:
+            if not isinstance(node.value, dict) or key not in node.value:
+                break
+            node = node.value[key]
+        return node.place
+
+    return where
+
+
+def _read(root: Section, stem: str) -> dict[str, Any]:
+    """Return the fields of a request; what is wrong is noted, and its default or ``None`` stands for it."""
+    root.close(SECTIONS)
+    for key, example in _EXAMPLES.items():
+        root.require(key, example)
+    forget = read_forget(root.section("forget")) if "forget" in root else {}
+    method = read_method(root["method"], "method", root.faults)
+    if method is not None and forget:
+        _check_players(root, method[0], forget)
+    name = _name(root, stem)
+    return {
+        "name": name,
+        "model": read_model(root.section("model")) if "model" in root else None,
+        "data": read_data(root.section("data")) if "data" in root else None,
+        "forget": forget,
+        "method": method and method[0],
+        "tuned": method is not None and method[1],
+        "reference": root.path("reference"),
+        "seed": root.take("seed", CountOrZero, 0),
+        "device": root.take("device", str, "auto"),
+        "precision": root.take("precision", Literal["float32", "bfloat16"], "float32"),
+        "workers": root.take("workers", CountOrZero, 0),
+        "duplicates": read_duplicates(_either(root, "duplicates", "action")),
+        "checkpoint": read_checkpoint(root.section("checkpoint")),
+        "trackers": _trackers(root),
+        "sign": _sign(root),
+        "out": root.path("out") or root.node.place.origin.folder / f"{name}-unlearned",
+    }
+
+
+def _name(root: Section, stem: str) -> str:
+    if "name" not in root:
+        if not is_name(stem):
+            root.require("name", "name: user-7")
+        return stem if is_name(stem) else "request"
+    name: str = root.take("name", str, "request")
+    if not is_name(name):
+        root.add("name", f"must be {NAME_RULE}, found {name!r}.")
+        return "request"
+    return name
+
+
+def _check_players(root: Section, method: Method, forget: dict[str, Selector]) -> None:
+    wanted = players_wanted(method)
+    if wanted is not None and wanted[1] != len(forget) + 1:
+        place = root.section("method")[wanted[0]].place
+        what = "one forget set" if list(forget) == [ONE] else f"{len(forget)} forget sets"
+        text = f"is for {wanted[1]} players, but there are {len(forget) + 1}: {what}, and what is retained."
+        root.faults.add(place, f"`method.{wanted[0]}` {text}")
+
+
+def _either(root: Section, key: str, short: str) -> Section:
+    """Return a section that may be given as one word, which stands for its key ``short``."""
+    node = root[key]
+    one = isinstance(node.value, str | bool | int | float)
+    return Section(Node({short: node}, node.place) if one else node, key, root.faults)
+
+
+def _trackers(root: Section) -> tuple[str, ...]:
+    if root["trackers"].value == []:
+        return ()
+    return root.unique("trackers", root.take("trackers", tuple[str, ...] | None) or ())
+
+
+def _sign(root: Section) -> SignSpec | None:
+    return read_sign(root.section("sign")) if "sign" in root else None
+
+
+def _look(around: Around, path: Path, parts: dict[str, Any]) -> None:
+    """Look for everything that the request names."""
+    if parts["model"] is not None:
+        look_for_model(around, parts["model"])
+    if parts["data"] is not None:
+        look_for_data(around, parts["data"])
+    for name, selector in parts["forget"].items():
+        look_for_selector(around, ("forget",) if name == ONE else ("forget", "sets", name), selector)
+    if parts["reference"] is not None:
+        look_for_reference(around, parts["reference"])
+    if parts["sign"] is not None:
+        look_for_sign(around, parts["sign"])
+    if parts["trackers"]:
+        look_for_trackers(around, parts["trackers"])
+    look_for_device(around, parts["device"])
+    look_for_destination(around, parts["out"], path, parts)

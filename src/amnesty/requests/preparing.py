@@ -1,0 +1,221 @@
+"""Everything that a run needs, loaded and checked before a folder is made."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from amnesty.errors import InvalidInputError
+from amnesty.methods import METHODS
+from amnesty.methods.negotiated import Negotiated
+from amnesty.requests.audit import ModelFacts, model_facts
+from amnesty.requests.chain import Earlier, read_earlier
+from amnesty.requests.inputs import inputs_of
+from amnesty.requests.knowing import check_knows
+from amnesty.requests.leaks import Changes, act, search
+from amnesty.requests.loaded import LoadedModel
+from amnesty.requests.models import load_model
+from amnesty.requests.parts import Parts, make_parts, make_task
+from amnesty.requests.request import Request, SourceSpec
+from amnesty.requests.signing import check_sign
+from amnesty.requests.sources import Sources, load_sources
+from amnesty.requests.tracking import check_trackers
+from amnesty.tasks import Classification, device_of
+from amnesty.weights import load_weights
+
+Tell = Callable[[str], object]
+"""Gets a word on what is being done."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A request with everything that it names.
+
+    Attributes:
+        request: as it was read.
+        loaded: the model as it was loaded; on the device of the run.
+        sources: the data sets. parts: which rows of them are forgotten, kept, and never seen.
+        task: model and parts, checked.
+        reference: a model that was retrained without the forget set.
+        before: hashes of the model as it was read.
+        earlier: what earlier requests on the same model forgot.
+        leaks: copies of the forget set among the rest, and what was done about them.
+        warnings: what a reader of the result should know.
+    """
+
+    request: Request
+    loaded: LoadedModel
+    sources: Sources
+    parts: Parts
+    task: Classification
+    reference: nn.Module | None
+    before: ModelFacts
+    earlier: Earlier
+    leaks: Changes
+    warnings: tuple[str, ...]
+
+    @property
+    def method(self) -> str:
+        """The name of the method, as `amnesty methods` lists it."""
+        return next(name for name, kind in METHODS.items() if type(self.request.method) is kind)
+
+    @property
+    def self_tuned(self) -> bool:
+        """Whether the method chooses its step size and when to stop by itself."""
+        method = self.request.method
+        if not isinstance(method, Negotiated) or self.request.tuned:
+            return False
+        return method.lr is None and method.knows_the_end(self.task)
+
+
+def prepare(request: Request, tell: Tell = lambda word: None) -> Prepared:
+    """Load and check everything that a request names; nothing is written.
+
+    Args:
+        request: see `amnesty.requests.checking.read_request`.
+        tell: gets a word on each thing that takes time.
+
+    Raises:
+        InvalidInputError: something cannot be read, or does not fit; see the functions called here.
+        SplitError: copies of the forget set are among the rest, and the request says to refuse that.
+        MissingExtraError: a package is missing.
+        OSError: a file cannot be read.
+    """
+    check_trackers(request.trackers)
+    if request.sign is not None:
+        check_sign(request.sign)
+    tell("Reading the data")
+    inputs, _ = inputs_of(request.model, request.data.inputs)
+    sources = load_sources(request.data, inputs)
+    tell("Reading the model")
+    loaded = load_model(request.model, sources.classes)
+    before = model_facts(loaded.files, loaded.model.state_dict(), loaded.describe)
+    earlier = read_earlier(loaded.chain[0]) if loaded.chain else Earlier()
+    earlier.check_start(before.tensors)
+    loaded.model.to(device_for(request.device))
+    tell("Choosing the parts")
+    parts, taken = _without_earlier(make_parts(request, sources), earlier)
+    check_knows(make_task(loaded, parts, duplicates="keep"), request.model.classes)
+    tell("Looking for copies of what is to be forgotten")
+    parts, leaks = _without_copies(parts, request, loaded)
+    task = make_task(loaded, parts, duplicates=leaks.duplicates)
+    task.check()
+    request.method.check(task)
+    warnings = (*_copies_left(leaks), *_taken_out(taken), *_blind_spots(request, task))
+    return Prepared(
+        request=request,
+        loaded=loaded,
+        sources=sources,
+        parts=parts,
+        task=task,
+        reference=_reference(request, loaded),
+        before=before,
+        earlier=earlier,
+        leaks=leaks,
+        warnings=warnings,
+    )
+
+
+def device_for(name: str) -> torch.device:
+    """Return the device of a request; ``"auto"`` is a CUDA device where there is one, else the CPU.
+
+    Raises:
+        InvalidInputError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, TypeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise InvalidInputError(f"`device` {name!r} cannot be used here: {error}") from error
+    return torch.device(name)
+
+
+def holdout_protocol(request: Request) -> str:
+    """Say in words which examples stand for unseen ones, and who read which of them."""
+    data = request.data
+    if data.holdout is None:
+        held = "No unseen examples were held out for the scores."
+    elif isinstance(data.holdout, SourceSpec):
+        held = (
+            "The holdout part is a data set of its own, which the model was not trained on according to the request."
+        )
+    else:
+        held = "The holdout part is rows of the training data that were not trained on, according to the request."
+    if isinstance(data.validation, SourceSpec):
+        drawn = "The validation part is a data set of its own."
+    elif data.holdout is None:
+        drawn = "There is no validation part."
+    else:
+        drawn = (
+            f"A share of {data.validation:g} of it, drawn at random in proportion to the classes by seed "
+            f"{request.seed}, was taken away for validation."
+        )
+    return f"{held} {drawn} Methods may read the validation part; the holdout part is read for the scores alone."
+
+
+def _without_earlier(parts: Parts, earlier: Earlier) -> tuple[Parts, dict[str, int]]:
+    """Take what earlier requests forgot out of all that a new one would teach again, or take for unseen."""
+    if not earlier.hashes:
+        return parts, {}
+    gone = {name: np.array([one in earlier.hashes for one in parts.hashes[name]], dtype=bool) for name in parts.rest}
+    counts = {name: int(mine.sum()) for name, mine in gone.items() if mine.any()}
+    return parts.changed({name: np.flatnonzero(~gone[name]) for name in counts}), counts
+
+
+def _without_copies(parts: Parts, request: Request, loaded: LoadedModel) -> tuple[Parts, Changes]:
+    """Search for copies of the forget set among the rest, and do what the request says about them."""
+    rest = {name: parts[name] for name in parts.rest}
+    forget = {name: parts[name] for name in parts.forget}
+    found = search(forget, rest, request.duplicates, loaded.model, workers=request.workers)
+    changes = act(rest, found, request.duplicates, workers=request.workers)
+    return parts.changed(changes.keep, changes.add), changes
+
+
+def _copies_left(leaks: Changes) -> list[str]:
+    """Return what the search leaves open."""
+    found = []
+    clear, possible = leaks.found.clear, len(leaks.found.copies) - len(leaks.found.clear)
+    if leaks.action == "keep" and clear:
+        found.append(f"{len(clear)} copies of what was to be forgotten were left among the rest, as requested.")
+    if possible:
+        found.append(f"{possible} examples may be copies of what was to be forgotten; they were left where they are.")
+    if not leaks.settled:
+        found.append("The search for copies of copies was given up before it came to an end.")
+    return [*found, *(f"Copies by {kind} were not searched for: {why}" for kind, why in leaks.found.skipped.items())]
+
+
+def _taken_out(counts: Mapping[str, int]) -> list[str]:
+    return [
+        f"{count} examples of the {name} set were taken out: earlier requests had forgotten them."
+        for name, count in counts.items()
+    ]
+
+
+def _blind_spots(request: Request, task: Classification) -> list[str]:
+    """Return what this run cannot know or cannot show."""
+    found = []
+    if "holdout" not in task.parts and "validation" not in task.parts:
+        found.append("There are no unseen examples: no test can tell whether the forgotten ones still stand out.")
+    elif "holdout" not in task.parts:
+        found.append("There is no holdout part: the scores use the validation part, which the method may have read.")
+    method = request.method
+    if isinstance(method, Negotiated) and method.wish == "auto" and not task.knows_unseen:
+        found.append(
+            "Without unseen data the method cannot know when an example looks forgotten, and teaches random labels."
+        )
+    return found
+
+
+def _reference(request: Request, loaded: LoadedModel) -> nn.Module | None:
+    if request.reference is None:
+        return None
+    model: Any = copy.deepcopy(loaded.model).cpu()
+    load_weights(request.reference, model)
+    return model.to(device_of(loaded.model)).eval()  # type: ignore[no-any-return]

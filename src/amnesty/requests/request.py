@@ -1,0 +1,173 @@
+"""What a deletion request says, once it has been read and found right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from amnesty.data import Selector
+from amnesty.methods import Method
+
+ModelKind = Literal["timm", "torchvision", "huggingface", "import", "run"]
+MODEL_KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
+
+SourceKind = Literal["huggingface", "parquet", "images", "import"]
+SOURCE_KINDS: tuple[SourceKind, ...] = get_args(SourceKind)
+
+OnDuplicates = Literal["refuse", "move", "drop", "keep"]
+ON_DUPLICATES: tuple[OnDuplicates, ...] = get_args(OnDuplicates)
+
+Likeness = Literal["exact", "pixels", "features"]
+LIKENESSES: tuple[Likeness, ...] = get_args(Likeness)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Which model.
+
+    Attributes:
+        kind: who makes it.
+        name: by kind: an architecture of timm or torchvision; a folder that ``save_pretrained`` wrote;
+            ``package.module:function`` or ``file.py:function``, which makes a network; the folder of an earlier run.
+        weights: a safetensors file, or one of ``torch.save`` that holds nothing but tensors. ``timm`` and
+            ``torchvision`` need it, ``huggingface`` and ``run`` bring their own, for ``import`` it is optional.
+        classes: how many the network tells apart; where it is ``None``, as many as the data has.
+        options: further arguments of the architecture, or of the function.
+    """
+
+    kind: ModelKind
+    name: str
+    weights: Path | None = None
+    classes: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """Where examples come from.
+
+    Attributes:
+        kind: who reads it.
+        name: by kind: a data set of the hub; a Parquet file, or a folder of ``<split>-*.parquet``; a folder with one
+            sub-folder of images a class; a function that returns a data set.
+        split: of hub data sets and folders of Parquet.
+        image_column, label_column: of tables; ``None`` for the only column of images.
+        limit: take the first so many examples only.
+        options: arguments of the function.
+    """
+
+    kind: SourceKind
+    name: str
+    split: str = "train"
+    image_column: str | None = None
+    label_column: str = "label"
+    limit: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputsSpec:
+    """How images become inputs; it must be what the model was trained with.
+
+    Attributes:
+        size: height and width to resize to, ``None`` as they are.
+        channels: 1 (grey) or 3, ``None`` as they are.
+        mean, std: of each channel, subtracted and divided by, for pixels in [0, 1]; ``None`` for neither.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: Literal[1, 3] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Which data.
+
+    Attributes:
+        training: what the model was trained on, as far as it is still at hand; examples to forget included.
+        holdout: what it never saw: a source, or a selector of rows of ``training`` that were not trained on, or
+            nothing.
+        validation: unseen examples that methods may read: a source, or the share of ``holdout`` that is taken for it.
+        inputs: see `InputsSpec`.
+    """
+
+    training: SourceSpec
+    holdout: SourceSpec | Selector | None = None
+    validation: SourceSpec | float = 0.5
+    inputs: InputsSpec = field(default_factory=InputsSpec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatesSpec:
+    """What to do about copies of the forget set among what is kept or never seen.
+
+    Attributes:
+        action: ``"refuse"`` stops; ``"move"`` forgets copies in the retain set too, and takes those among unseen
+            examples out; ``"drop"`` takes both out; ``"keep"`` leaves them and says so.
+        near: how copies are looked for beside equal hashes, in this order.
+        threshold: likeness from which two examples count as copies, in (0, 1]; ``None``: found from the data.
+    """
+
+    action: OnDuplicates = "refuse"
+    near: tuple[Likeness, ...] = ("exact", "pixels", "features")
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSpec:
+    """How often a run is saved: after so many ``steps``, after so many ``minutes``, whichever comes first."""
+
+    steps: int | None = None
+    minutes: float | None = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignSpec:
+    """How the result is signed: with a private key file (PEM, elliptic curve), or by sigstore (needs the network)."""
+
+    key: Path | None = None
+    sigstore: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A deletion request: a model, data, what to forget, and how.
+
+    Attributes:
+        name: of the request, for people and folders.
+        model, data: see `ModelSpec` and `DataSpec`.
+        forget: name of a forget set -> what belongs to it; one called ``"forget"`` where there is only one.
+        method: with its settings. tuned: whether the request gives any setting itself.
+        reference: weights of a model retrained without the forget set, to compare with.
+        seed: of data order, labels and noise.
+        device: ``"auto"``, or one that PyTorch knows.
+        precision: see `amnesty.unlearn`.
+        workers: processes that read images that are not in memory.
+        duplicates, checkpoint, sign: see their types.
+        trackers: names of trackers that `accelerate` knows.
+        out: folder for the result.
+        document: the request as it is written to the result's request.yaml: plain values, every default filled in,
+            every path absolute. Read again, it gives the same request.
+    """
+
+    name: str
+    model: ModelSpec
+    data: DataSpec
+    forget: Mapping[str, Selector]
+    method: Method
+    tuned: bool = False
+    reference: Path | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "float32"
+    workers: int = 0
+    duplicates: DuplicatesSpec = field(default_factory=DuplicatesSpec)
+    checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
+    sign: SignSpec | None = None
+    trackers: tuple[str, ...] = ()
+    out: Path
+    document: Mapping[str, Any]
