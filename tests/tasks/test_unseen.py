@@ -146,6 +146,14 @@ class TestAWholeClass:
         assert Unseen(task).distance(task.model).like
 
 
+def test_what_is_kept_is_asked_of_a_part_of_it():
+    task = asked(torch.linspace(0, 1, 8), torch.linspace(0, 1, 8), retain=3000)
+    found = Unseen(task).retained(task.model)
+    assert found == pytest.approx(1 / 3, abs=0.02)  # of three labels the model always gives one
+    whole = asked(torch.linspace(0, 1, 8), torch.linspace(0, 1, 8), retain=9)
+    assert Unseen(whole).retained(whole.model) == pytest.approx(1 / 3)
+
+
 class TestCompany:
     def test_changes_nothing_but_what_batch_norm_sees(self):
         data = tiny.blobs(24)

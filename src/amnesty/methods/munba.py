@@ -40,17 +40,9 @@ class MUNBa(Negotiated):
     @classmethod
     def paper(cls) -> MUNBa:
         """Return the published settings: ten epochs, random labels, a bargain while forget batches last."""
-        return cls(
-            lr=0.01,
-            epochs=10,
-            at_least=0,
-            batch_size=256,
-            forget_batch_size=256,
-            wish="relabel_any",
-            pairing="retain_tail",
-            schedule="constant",
-            batch_norm="train",
-        )
+        sizes = {"epochs": 10, "at_least": 0, "batch_size": 256, "forget_batch_size": 256}
+        how = {"wish": "relabel_any", "pairing": "retain_tail", "schedule": "constant", "batch_norm": "train"}
+        return cls(lr=0.01, **sizes, **how)  # type: ignore[arg-type]
 
     def run(self, task: Classification, loop: Loop) -> None:
         """Bargain over every step."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from amnesty.bargaining import Nash
 from amnesty.data import Meeting
 from amnesty.errors import InvalidInputError
 from amnesty.methods.base import Iterative
@@ -53,13 +54,17 @@ class Negotiated(Iterative):
         unseen = Unseen(task, shifted=self.wish == "shifted")
         company = unseen.gone and self.pairing != "retain_tail" and sees_batches_alone(loop.model, self.batch_norm)
 
-        def make(share: float) -> None:
-            self._round(task, loop, unseen.role(loop.model, company), share * self.reach, other)
+        def make(share: float, repair: bool) -> None:
+            forget = None if repair else unseen.role(loop.model, company)
+            self._round(task, loop, forget, share * self.reach, other)
 
         run_rounds(loop, unseen, self.rounds or (8 if self.lr is None else 1), make)
 
-    def _round(self, task: Classification, loop: Loop, forget: Role, reach: float, other: Mapping[str, Any]) -> None:
-        forgetting = task.each(forget)
+    def _round(
+        self, task: Classification, loop: Loop, forget: Role | None, reach: float, other: Mapping[str, Any]
+    ) -> None:
+        forgetting = {} if forget is None else task.each(forget)
+        alone = {"rule": Nash(), "lookahead": None} if forget is None else {}  # its steps are of length one, too
         self.train(
             task,
             loop,
@@ -67,7 +72,7 @@ class Negotiated(Iterative):
             at_least=self.at_least,
             batch_size={**dict.fromkeys(forgetting, self.forget_batch_size), "retain": self.batch_size},
             pairing=self.pairing,
-            **{"optimizer": self._by_reach(loop, reach)} | dict(other),
+            **{"optimizer": self._by_reach(loop, reach)} | dict(other) | alone,
         )
 
     def knows_the_end(self, task: Classification) -> bool:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
 
 from amnesty.errors import InvalidInputError
 from amnesty.seeds import generator
@@ -21,6 +22,8 @@ from amnesty.tasks.objectives import Accompanied, Mean
 
 FEW = 8
 """Unseen examples of a class that tell something of it."""
+
+SAMPLE = 2048
 
 LIKE = 0.25
 """Chance from which on two samples count as alike: a quarter of the samples that are alike differ as much."""
@@ -132,6 +135,16 @@ class Unseen:
         unseen = [*now.items(), *((key, first) for key, first in self._first.items() if key != OTHERS or not now)]
         found = [_apart(own, other) for part in self._sets() for own, other in self._pairs(model, part, unseen)]
         return Distance(max(distance for distance, _ in found), min(likeness for _, likeness in found))
+
+    def retained(self, model: nn.Module) -> float:
+        """Return the accuracy in [0, 1] on what is kept, or on 2,048 examples of it, spread evenly."""
+        part = self._task.parts["retain"]
+        if not isinstance(part, DataLoader):
+            count = len(part)  # type: ignore[arg-type]
+            rows = torch.linspace(0, count - 1, min(count, SAMPLE)).long()
+            part = Subset(part, rows.tolist())
+        said = predict(model, part)
+        return (said.logits.argmax(dim=1) == said.labels).double().mean().item()
 
     def _now(self, model: nn.Module) -> dict[int, Tensor]:
         """Return the margins that unseen examples have by now, as far as there are such."""

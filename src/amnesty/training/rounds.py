@@ -11,28 +11,35 @@ from amnesty.training.batchnorm import BatchNormPolicy, batch_norms
 from amnesty.training.loop import Loop
 
 LEAST = 1 / 3
+LOST = 0.01
+"""Accuracy on what is kept that may be lost when a run ends; more of it is repaired first."""
 
 
-def run_rounds(loop: Loop, unseen: Unseen, most: int, make: Callable[[float], object]) -> None:
-    """Make rounds until the forget set cannot be told from unseen data by being surer.
+def run_rounds(loop: Loop, unseen: Unseen, most: int, make: Callable[[float, bool], object]) -> None:
+    """Make rounds until the forget set cannot be told from unseen data by being surer, and what is kept is kept.
 
     The length of each follows how far there is to go: the `amnesty.tasks.Distance`, but a third at least, since what
-    unseen data looks like is still being repaired when the forget set has come near. The history gets a line for
-    each, with ``round``, ``reach`` (that share), ``distance`` and ``likeness`` (both measured after it).
+    unseen data looks like is still being repaired when the forget set has come near. Where the forget set looks
+    unseen, and more than a point of accuracy on what is kept was lost, the next round repairs: the retaining player
+    makes it alone. The history gets a line for each, with ``round``, ``repair``, ``reach`` (that share), and as
+    measured after it ``distance``, ``likeness`` and ``retained``, the accuracy on what is kept.
 
     Args:
         loop: whose model is unlearned.
         unseen: what it should look like.
         most: rounds.
-        make: makes a round on ``loop.model``, of the length given, in [1/3, 1].
+        make: makes a round on ``loop.model``, of the length given, in [1/3, 1]; for the retaining player alone where
+            the second argument is True.
     """
-    away = unseen.distance(loop.model)
+    away, before = unseen.distance(loop.model), unseen.retained(loop.model)
     for number in range(1, most + 1):
         share = max(away.distance, LEAST)
-        make(share)
-        away = unseen.distance(loop.model)
-        loop.note(round=number, reach=share, distance=away.distance, likeness=away.likeness)
-        if away.like:
+        repair = number > 1 and away.like
+        make(share, repair)
+        away, kept = unseen.distance(loop.model), unseen.retained(loop.model)
+        measured = {"distance": away.distance, "likeness": away.likeness, "retained": kept}
+        loop.note(round=number, repair=int(repair), reach=share, **measured)
+        if away.like and kept >= before - LOST:
             return
 
 
