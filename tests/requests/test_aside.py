@@ -68,7 +68,7 @@ def test_it_needs_no_memory_meanwhile(tmp_path):
     # In a process of its own: what this one frees may stay with it, after all that it has held.
     code = f"from tests.requests.test_aside import measure; measure({str(tmp_path)!r})"
     root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
 
 
@@ -77,8 +77,8 @@ def measure(folder: str) -> None:
     before, value = resident("VmRSS"), model.weight[7, 7].item()
     with set_aside(model, Path(folder) / "original") as let_go:
         let_go()
-        assert before - resident("VmRSS") > 28 * 1024
+        assert before - resident("VmRSS") > 20 * 1024
         assert model.weight.sum().isfinite()
-        assert before - resident("VmRSS") < 8 * 1024  # what is read is there
+        assert before - resident("VmRSS") < 12 * 1024  # what is read is there
         let_go()
-        assert before - resident("VmRSS") > 28 * 1024 and model.weight[7, 7].item() == value
+        assert before - resident("VmRSS") > 20 * 1024 and model.weight[7, 7].item() == value
