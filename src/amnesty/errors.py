@@ -8,6 +8,21 @@ from pathlib import Path
 from typing import Any
 
 
+def one_line(error: BaseException, named: bool = True, longest: int = 300) -> str:
+    r"""Return what an error of another library says, as one line of at most so many characters.
+
+    Args:
+        error: whatever was raised.
+        named: put the name of its class first.
+        longest: characters of its message.
+
+    >>> one_line(OSError("no\n  network")), one_line(OSError("no\n  network"), named=False), one_line(OSError())
+    ('OSError: no network', 'no network', 'OSError')
+    """
+    text, kind = " ".join(str(error).split())[:longest], type(error).__name__
+    return (f"{kind}: {text}" if named else text) if text else kind
+
+
 class AmnestyError(Exception):
     """The parent of every error that this library raises on purpose."""
 

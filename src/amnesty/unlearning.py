@@ -13,7 +13,7 @@ from torch import nn
 from amnesty.errors import InvalidInputError
 from amnesty.methods.base import Method
 from amnesty.seeds import seeded
-from amnesty.tasks import Classification, Source, device_of
+from amnesty.tasks import Classification, Source, device_of, usable_device
 from amnesty.training import Checkpoints, Loop, Masks, Record, Watch, check_masks, progress_bar
 from amnesty.training.identity import identity
 from amnesty.training.keeper import Keeper
@@ -95,7 +95,7 @@ def unlearn(
         )
     if checkpoints is not None:
         _check_checkpoints(checkpoints)
-    away = _device(device)
+    away = None if device is None else usable_device(device)
     check_masks(task.model, masks or {})
     task.check()
     with seeded(seed, device_of(task.model)):
@@ -155,16 +155,6 @@ def _read_by_methods(task: Classification) -> dict[str, Source]:
     return {
         name: task.sources[name] for name in (named or ["forget"]) + ["retain", "validation"] if name in task.sources
     }
-
-
-def _device(device: str | torch.device | None) -> torch.device | None:
-    if device is None:
-        return None
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, TypeError, AssertionError) as error:  # torch built without CUDA asserts
-        raise InvalidInputError(f"`device` {device!r} cannot be used here: {error}") from error
-    return torch.device(device)
 
 
 def _synchronise(device: torch.device) -> None:

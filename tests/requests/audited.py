@@ -22,13 +22,17 @@ from amnesty.evaluation import Evaluator, write_answers
 from amnesty.files import write_json_lines, write_text
 from amnesty.requests.audit import AuditFacts, model_facts, part_facts, write_audit
 from amnesty.requests.chain import Earlier, read_earlier
-from amnesty.requests.forgotten import find_hashes, forgotten_by, write_forgotten
+from amnesty.requests.forgotten import Forgotten, find_hashes, hashes_of, write_forgotten
 from amnesty.requests.request import SignSpec
 from amnesty.requests.signing import sign, signature_facts
 from amnesty.studies.runs import write_scores
 from amnesty.weights import load_weights, save_weights
 
 RECIPE = amnesty.Recipe(epochs=40, batch_size=32, weight_decay=0.0)
+
+
+def forgotten_by(name, sets):
+    return Forgotten(name, {one: tuple(sorted(hashes_of(source))) for one, source in sets.items()})
 
 
 def examples(count: int, seed: int) -> Examples:

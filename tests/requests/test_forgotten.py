@@ -8,13 +8,12 @@ from amnesty.errors import DataError, InvalidInputError
 from amnesty.requests.forgotten import (
     Forgotten,
     find_hashes,
-    forgotten_by,
     hashes_of,
     read_forgotten,
     read_forgotten_before,
     write_forgotten,
 )
-from tests.requests.audited import examples
+from tests.requests.audited import examples, forgotten_by
 
 
 def hashed(data, indices):

@@ -10,11 +10,10 @@ from torch.utils.data import ConcatDataset, Subset
 import amnesty
 from amnesty.data import Examples
 from amnesty.requests.chain import Earlier
-from amnesty.requests.forgotten import forgotten_by
 from amnesty.requests.links import Link
 from amnesty.requests.rechecking import _auc_change, _placements, recheck
 from tests import tiny
-from tests.requests.audited import RECIPE, examples, network
+from tests.requests.audited import RECIPE, examples, forgotten_by, network
 
 COUNT = 400
 

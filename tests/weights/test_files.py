@@ -49,6 +49,11 @@ class TestTravelling:
         load_weights(path, other)
         assert tiny.same(tiny.weights(model), tiny.weights(other))
 
+    def test_others_may_read_what_they_may_read_elsewhere(self, tmp_path):
+        save_weights(tmp_path / "a.safetensors", tiny.conv_net())
+        (tmp_path / "b").touch()
+        assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b").stat().st_mode
+
     def test_tied_weights_travel(self, tmp_path):
         def tied():
             model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))

@@ -11,7 +11,7 @@ import torch
 
 from amnesty.data.examples import Examples
 from amnesty.data.pictures import Channels, Inputs, Normalised, undecodable
-from amnesty.errors import DataError, MissingExtraError, UnknownNameError
+from amnesty.errors import DataError, MissingExtraError, UnknownNameError, one_line
 
 
 def load_images(
@@ -84,7 +84,7 @@ def _column(table: Any, name: str, what: str) -> Any:
     try:
         return table[name][:]
     except Exception as error:  # of bytes that are no text, say; Arrow has many errors
-        raise DataError(f"Cannot read the column {name!r} of {what}: {_line(error)}") from error
+        raise DataError(f"Cannot read the column {name!r} of {what}: {one_line(error, named=False)}") from error
 
 
 def _open(name: str | Path, split: str) -> Any:
@@ -100,7 +100,7 @@ def _open(name: str | Path, split: str) -> Any:
     try:
         return _read_parquet(files) if local else datasets.load_dataset(str(name), split=split)
     except Exception as error:  # of Arrow, of the network, of the data set's own description
-        raise DataError(f"Cannot read the split {split!r} of {name}: {_line(error)}") from error
+        raise DataError(f"Cannot read the split {split!r} of {name}: {one_line(error, named=False)}") from error
 
 
 def _read_parquet(files: list[Path]) -> Any:
@@ -153,10 +153,6 @@ def _picture(pictures: Any, index: int, column: str, what: str) -> Any:
     if image is None:
         raise DataError(f"{what} is missing or cannot be decoded: there is none.")
     return image
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def load_digits() -> Examples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from amnesty.errors import AmnestyError
+from amnesty.errors import AmnestyError, one_line
 from amnesty.requests.content_checks import Audit, differing, recorded_scores, tolerance_of
 from amnesty.requests.digests import SCORES
 from amnesty.requests.forgotten import find_hashes, read_forgotten
@@ -52,7 +52,7 @@ def _look(notes: Notes, what: str, required: bool, look: Callable[[], tuple[str,
         try:
             said, problems = look()
         except (AmnestyError, OSError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error, named=False, longest=2000)
         else:
             notes.found(f"{what}: {said}", problems)
             return

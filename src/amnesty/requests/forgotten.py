@@ -46,19 +46,6 @@ class Forgotten:
         return {"name": self.name, "sets": {name: [h.hex() for h in found] for name, found in self.sets.items()}}
 
 
-def forgotten_by(name: str, sets: Mapping[str, Source]) -> Forgotten:
-    """Hash every example of a run's forget sets.
-
-    Args:
-        name: of the request.
-        sets: name of a forget set -> its examples, as the model reads them.
-
-    Raises:
-        DataError: examples that are not inputs and class numbers.
-    """
-    return Forgotten(name, {one: tuple(sorted(hashes_of(source))) for one, source in sets.items()})
-
-
 def hashes_of(source: Source) -> list[bytes]:
     """Return the `amnesty.data.example_hash` of each example, in the order of the data set.
 

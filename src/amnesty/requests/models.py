@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from amnesty.errors import InvalidInputError, MissingExtraError, ModelError
+from amnesty.errors import InvalidInputError, MissingExtraError, ModelError, one_line
 from amnesty.requests.loaded import PRETRAINED, WEIGHTS, LoadedModel
 from amnesty.requests.pretrained import load_pretrained
 from amnesty.requests.request import ModelSpec
@@ -177,7 +177,7 @@ def _library(name: str) -> Any:
     except ImportError as error:
         raise MissingExtraError(name, "vision", f"An architecture of {name}") from error
     except RuntimeError as error:  # built for another version of PyTorch
-        raise ModelError(f"{name} cannot be loaded beside this PyTorch: {' '.join(str(error).split())}.") from error
+        raise ModelError(f"{name} cannot be loaded beside this PyTorch: {one_line(error, named=False)}.") from error
 
 
 def _unknown(library: str, name: str, known: Iterable[str]) -> ModelError:

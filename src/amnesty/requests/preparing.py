@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from amnesty.errors import InvalidInputError
 from amnesty.methods import METHODS
 from amnesty.methods.negotiated import Negotiated
 from amnesty.requests.audit import ModelFacts, model_facts
@@ -26,7 +25,7 @@ from amnesty.requests.request import Request, SourceSpec
 from amnesty.requests.signing import check_sign
 from amnesty.requests.sources import Sources, load_sources
 from amnesty.requests.tracking import check_trackers
-from amnesty.tasks import Classification, device_of
+from amnesty.tasks import Classification, device_of, usable_device
 from amnesty.weights import load_weights
 
 Tell = Callable[[str], object]
@@ -130,11 +129,7 @@ def device_for(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, TypeError, AssertionError) as error:  # torch built without CUDA asserts
-        raise InvalidInputError(f"`device` {name!r} cannot be used here: {error}") from error
-    return torch.device(name)
+    return usable_device(name)
 
 
 def holdout_protocol(request: Request) -> str:

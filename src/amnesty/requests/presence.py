@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-import torch
-
 from amnesty.data import Column, IndexFile, Selector
-from amnesty.errors import AmnestyError, MissingExtraError
+from amnesty.errors import AmnestyError, InvalidInputError, MissingExtraError
 from amnesty.requests.faults import Faults, Place
 from amnesty.requests.request import DataSpec, ModelSpec, SignSpec, SourceSpec
 from amnesty.requests.signing import check_sign
 from amnesty.requests.tracking import check_trackers
 from amnesty.requests.values import nearest
+from amnesty.tasks import usable_device
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl")
 """Endings of files that may be weights: safetensors, and those that ``torch.save`` is given."""
@@ -201,13 +200,12 @@ def look_for_device(around: Around, device: str) -> None:
     if device == "auto":
         return
     try:
-        kind = torch.device(device).type
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch built without CUDA asserts
-        reason = str(error).splitlines()[0].rstrip(".")
+        found = usable_device(device)
+    except InvalidInputError as error:
+        reason = str(error.__cause__).splitlines()[0].rstrip(".")
         around.add(("device",), f"must be `auto`, or a device that is there, found {device!r}: {reason}.")
         return
-    if kind == "meta":
+    if found.type == "meta":
         around.add(("device",), "must be a device that computes, found 'meta'.")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from amnesty.errors import InvalidInputError, MissingExtraError
+from amnesty.errors import InvalidInputError, MissingExtraError, one_line
 from amnesty.files import whole
 from amnesty.requests.digests import SIGNATURE, WORKING, contents, parsed, read_text, shown
 from amnesty.requests.request import SignSpec
@@ -132,7 +132,7 @@ def sign(folder: Path, spec: SignSpec) -> Path:
         try:
             _signer(spec).set_hashing_config(_hashing()).sign(folder, temporary)
         except Exception as error:  # of the library's, of sigstore's, of the network's
-            raise SigningError(f"{folder} could not be signed: {_line(error)}") from error
+            raise SigningError(f"{folder} could not be signed: {one_line(error, named=False)}") from error
         # One form only, so that no byte of the file can change unseen.
         text = json.dumps(json.loads(temporary.read_text(encoding="utf-8")), separators=(",", ":"))
         wrong = _loose(text, None if spec.key is None else public_key(spec.key))
@@ -184,7 +184,7 @@ def check_signature(
                 config.use_elliptic_key_verifier(public_key=path)
             config.verify(folder, folder / SIGNATURE)
         except Exception as error:  # a damaged signature may raise anything
-            return f"does not hold: {_line(error)}"
+            return f"does not hold: {one_line(error, named=False)}"
     return _uncovered(folder, text)
 
 
@@ -200,7 +200,7 @@ def _loose(text: str, pem: str | None) -> str:
                 return f"was made with another key, {signed_by[:16]}..., not {fingerprint(pem)[:16]}..."
             return "is not in the form in which it was written: it was changed"
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        return f"is no signature: it was changed ({_line(error)})"
+        return f"is no signature: it was changed ({one_line(error, named=False)})"
     return ""
 
 
@@ -247,7 +247,8 @@ def _signer(spec: SignSpec) -> Any:
             return config.use_elliptic_key_signer(private_key=spec.key)
         return config.use_sigstore_signer(use_ambient_credentials=True)
     except Exception as error:  # of the network, mostly
-        raise SigningError(f"sigstore cannot be used here: {_line(error)} Sign with a key file instead.") from error
+        reason = one_line(error, named=False)
+        raise SigningError(f"sigstore cannot be used here ({reason}). Sign with a key file instead.") from error
 
 
 def _library(module: str) -> Any:
@@ -256,8 +257,3 @@ def _library(module: str) -> Any:
     except ImportError as error:
         package = "model-signing" if error.name in (None, "model_signing") else str(error.name).split(".")[0]
         raise MissingExtraError(package, "sign", "A signature") from error
-
-
-def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{text[:300] or type(error).__name__}{'' if text.endswith('.') else '.'}"

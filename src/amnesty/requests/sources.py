@@ -22,7 +22,7 @@ from amnesty.data import (
     read_column,
 )
 from amnesty.data.examples import reads_batches
-from amnesty.errors import AmnestyError, DataError, InvalidInputError
+from amnesty.errors import AmnestyError, DataError, InvalidInputError, one_line
 from amnesty.requests.request import DataSpec, InputsSpec, SourceSpec
 from amnesty.seeds import seeded
 from amnesty.studies.calling import call
@@ -186,7 +186,7 @@ def _check_kind(dataset: Any, name: str) -> None:
     try:
         count = len(dataset)
     except Exception as error:  # whatever the user's data set may raise
-        raise DataError(f"The data set of {name} cannot tell its length: {_line(error)}") from error
+        raise DataError(f"The data set of {name} cannot tell its length: {one_line(error)}") from error
     if count == 0:
         raise DataError(f"The data set of {name} is empty.")
 
@@ -210,11 +210,7 @@ class _Named(Dataset[Any]):
         except AmnestyError:
             raise
         except Exception as error:  # whatever the user's data set may raise
-            raise DataError(f"Example {index} of {self._name} cannot be read: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise DataError(f"Example {index} of {self._name} cannot be read: {one_line(error)}") from error
 
 
 def _first(dataset: Any, name: str) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from amnesty.errors import InvalidInputError, UnknownNameError
+from amnesty.errors import InvalidInputError, UnknownNameError, one_line
 from amnesty.training import Record
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Tracking:
                 do()
         except Exception as error:  # of any package and any network
             if what:  # a tracker that has failed before was named then
-                self._warn(f"The tracker {tracker.name} {what} at step {self._step}: {described(error)}")
+                self._warn(f"The tracker {tracker.name} {what} at step {self._step}: {one_line(error)}")
             return False
         return True
 
@@ -176,7 +176,7 @@ def _start(
         except Exception as error:  # of any package and any network
             Tracking(started).close()
             said = name if isinstance(name, str) else name.name
-            raise TrackerError(f"The tracker {said!r} did not start: {described(error)}") from error
+            raise TrackerError(f"The tracker {said!r} did not start: {one_line(error)}") from error
     return started
 
 
@@ -251,12 +251,3 @@ def flattened(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
         elif value is not None:
             found[str(key)] = str(value)[:_LONGEST]
     return found
-
-
-def described(error: BaseException) -> str:
-    r"""Return an error as one line.
-
-    >>> described(OSError("no\n  network"))
-    'OSError: no network'
-    """
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST]}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from amnesty.data import Canaries
-from amnesty.errors import InvalidInputError, UnknownNameError
+from amnesty.errors import InvalidInputError, UnknownNameError, one_line
 from amnesty.tasks import Classification
 
 _COUNT = itertools.count()
@@ -34,18 +34,14 @@ def call(path: str, options: Mapping[str, Any] | None = None) -> Any:
     try:
         module = _module(where)
     except (Exception, SystemExit) as error:  # whatever the user's module may raise
-        raise InvalidInputError(f"{where!r} cannot be imported: {_line(error)}") from error
+        raise InvalidInputError(f"{where!r} cannot be imported: {one_line(error)}") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise UnknownNameError("function", name, [n for n in vars(module) if not n.startswith("_")])
     try:
         return function(**(options or {}))
     except (Exception, SystemExit) as error:  # whatever the user's function may raise
-        raise InvalidInputError(f"{path} failed: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        raise InvalidInputError(f"{path} failed: {one_line(error)}") from error
 
 
 def _module(where: str) -> Any:

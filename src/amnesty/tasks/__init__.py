@@ -1,6 +1,6 @@
 """Domains: how a batch becomes the players' losses."""
 
-from amnesty.tasks.base import Loss, Role, Source, device_of, evaluating, to_device
+from amnesty.tasks.base import Loss, Role, Source, device_of, evaluating, to_device, usable_device
 from amnesty.tasks.classification import WISHES, Classification, Wish
 from amnesty.tasks.forgetting import ascended, labelled_as, nearest_wrong, uniform
 from amnesty.tasks.inspection import inspect
@@ -43,5 +43,6 @@ __all__ = [
     "truth",
     "uniform",
     "unpack",
+    "usable_device",
     "weighted",
 ]

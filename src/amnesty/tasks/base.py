@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from amnesty.errors import InvalidInputError
+
 Source = Dataset[Any] | DataLoader[Any]
 """Where a part of the data comes from."""
 
@@ -38,6 +40,19 @@ def device_of(model: nn.Module) -> torch.device:
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        InvalidInputError: PyTorch has no such device here.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise InvalidInputError(f"`device` {str(device)!r} cannot be used here: {error}") from error
+    return torch.device(device)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from amnesty.errors import ModelError
+from amnesty.errors import ModelError, one_line
 from amnesty.files import whole
 from amnesty.weights.fitting import fitted
 
@@ -42,7 +42,10 @@ def save_weights(path: Path, model: nn.Module) -> None:
     """Write a model's parameters and buffers as safetensors, whole or not at all. Raises as `tensors_of`."""
     tensors = tensors_of(model)
     with whole(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(tensors, temporary)
+        temporary.chmod(mode)  # that of any new file: safetensors makes files that only their owner can read
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -132,7 +135,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as error:  # an unknown type is a KeyError
         raise ModelError(
-            f"{path} cannot be read as weights: it is cut short, damaged or not of safetensors ({_line(error)})."
+            f"{path} cannot be read as weights: it is cut short, damaged or not of safetensors ({one_line(error)})."
         ) from error
 
 
@@ -152,7 +155,9 @@ def _read_pickle(path: Path) -> Any:
             raise ModelError(
                 f"{path} holds more than plain tensors (a TorchScript program) and is not loaded. {_WAY_OUT}"
             ) from error
-        raise ModelError(f"{path} cannot be read as weights: it is cut short or damaged ({_line(error)}).") from error
+        raise ModelError(
+            f"{path} cannot be read as weights: it is cut short or damaged ({one_line(error)})."
+        ) from error
 
 
 def _tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
@@ -167,7 +172,3 @@ def _tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
     if not under and not content:
         raise ModelError(f"{path} holds no tensor.")
     return _only_tensors(content[under[0]] if under else content, str(path))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
