@@ -16,7 +16,7 @@ demo: $(STAMP) ## Unlearn handwritten digits; the results go to demo/
 	$(BIN)/amnesty demo --out demo
 
 test: lint types ## Everything that a commit must pass
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(STAMP) ## Check style and formatting
 	$(BIN)/ruff check

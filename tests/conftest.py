@@ -6,6 +6,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist fixes it for its workers; tests say how wide their terminal is
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start; the networks are too small for more
+    torch.set_num_threads(1)
+
 # The same examples on every machine and in every run; no timed tests, hence no deadline.
 settings.register_profile("amnesty", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("amnesty")
