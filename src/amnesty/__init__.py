@@ -3,6 +3,8 @@
 from amnesty import bargaining, data, evaluation, methods
 from amnesty.evaluation import Scores, evaluate
 from amnesty.tasks import Classification
+from amnesty.tasks.text_encoder import TextEncoder
+from amnesty.tasks.zero_shot import Transfer, ZeroShot
 from amnesty.training import Recipe, train
 from amnesty.unlearning import Outcome, unlearn
 
@@ -11,6 +13,9 @@ __all__ = [
     "Outcome",
     "Recipe",
     "Scores",
+    "TextEncoder",
+    "Transfer",
+    "ZeroShot",
     "bargaining",
     "data",
     "evaluate",

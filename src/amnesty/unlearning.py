@@ -13,7 +13,7 @@ from torch import nn
 from amnesty.errors import InvalidInputError
 from amnesty.methods.base import Method
 from amnesty.seeds import seeded
-from amnesty.tasks import Classification, Source, device_of, usable_device
+from amnesty.tasks import Source, Task, device_of, usable_device
 from amnesty.training import Checkpoints, Loop, Masks, Record, Watch, check_masks, progress_bar
 from amnesty.training.identity import identity
 from amnesty.training.keeper import Keeper
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def unlearn(
-    task: Classification,
+    task: Task,
     method: Method,
     *,
     seed: int = 0,
@@ -88,7 +88,7 @@ def unlearn(
         raise InvalidInputError(
             f"`method` must be an instance of a method, such as `amnesty.methods.MUNBa()`, found {method!r}."
         )
-    if not isinstance(task, Classification):
+    if not isinstance(task, Task):
         raise InvalidInputError(
             "`task` must say what to forget and what to keep: `amnesty.Classification(model, forget=..., ...)`; "
             f"found {type(task).__name__}."
@@ -104,7 +104,7 @@ def unlearn(
     with ExitStack() as stack:
         keeper = None
         if checkpoints is not None:
-            same = {"seed": seed, "precision": precision, "workers": workers}
+            same = {"seed": seed, "precision": precision, "workers": workers, **task.settings}
             run = identity(method, task.model, _read_by_methods(task), masks or {}, away, **same)
             keeper = stack.enter_context(checkpoints.opened(run, away))
         watch = stack.enter_context(progress_bar(type(method).__name__)) if progress is True else progress or None
@@ -112,7 +112,7 @@ def unlearn(
 
 
 def _run(
-    task: Classification,
+    task: Task,
     method: Method,
     seed: int,
     away: torch.device,
@@ -150,7 +150,7 @@ def _check_checkpoints(checkpoints: Checkpoints) -> None:
     checkpoints.check()
 
 
-def _read_by_methods(task: Classification) -> dict[str, Source]:
+def _read_by_methods(task: Task) -> dict[str, Source]:
     named = [f"forget/{name}" for name in task.sets]
     return {
         name: task.sources[name] for name in (named or ["forget"]) + ["retain", "validation"] if name in task.sources

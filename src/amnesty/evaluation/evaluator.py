@@ -65,6 +65,8 @@ class Evaluator:
         unknown = sorted(self.also - set(ALSO))
         if unknown:
             raise InvalidInputError(f"`also` may name {', '.join(ALSO)}; found {unknown[0]!r}.")
+        if not isinstance(task, Classification):
+            raise InvalidInputError(f"Only classifiers are scored so far; this is a {type(task).__name__} task.")
         if second_reference is not None and reference is None:
             raise InvalidInputError("`second_reference` is compared with `reference`: give both.")
         task.check()
@@ -206,7 +208,8 @@ def evaluate(
         DataError, SplitError: as `Classification.check`.
         InvalidInputError: see `Evaluator`.
     """
-    task.check_model(model)
+    if isinstance(task, Classification):
+        task.check_model(model)
     evaluator = Evaluator(task, reference, second_reference=second_reference, canaries=canaries, also=also, seed=seed)
     return evaluator(model, seconds=seconds)
 

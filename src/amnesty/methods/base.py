@@ -29,6 +29,9 @@ from amnesty.training import (
 )
 from amnesty.weights import saliency
 
+AnyTask = Any
+"""An `amnesty.tasks.Task`; methods that need labels and logits ask for a `Classification`."""
+
 PARTS = ("forget", "retain", "validation")
 """Parts of the data that a method may need or use."""
 
@@ -64,6 +67,7 @@ class Method(ABC):
     """
 
     about: ClassVar[About]
+    classifiers_only: ClassVar[bool] = True  # whether it asks for class numbers and logits
 
     def __new__(cls, **settings: Any) -> Self:
         """Refuse settings that the method does not have, suggesting the nearest."""
@@ -79,19 +83,21 @@ class Method(ABC):
             raise InvalidInputError(f"{type(self).__name__}: {'; '.join(faults)}.")
 
     @abstractmethod
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: AnyTask, loop: Loop) -> None:
         """Unlearn ``loop.model`` in place; it is a copy of the task's model."""
 
     def faults(self) -> list[str]:
         """Return what is wrong with the settings; methods with settings of their own add to it."""
         return faults(self)
 
-    def check(self, task: Classification) -> None:
+    def check(self, task: AnyTask) -> None:
         """Raise `InvalidInputError` if the task lacks what the method needs; called before anything is trained.
 
         Methods that need more than `About` can say add to it.
         """
         name = type(self).__name__
+        if self.classifiers_only and not isinstance(task, Classification):
+            raise InvalidInputError(f"{name} unlearns classifiers only; this is a {type(task).__name__} task.")
         for need in self.about.needs:
             if need in PARTS and need not in task.parts:
                 raise InvalidInputError(
@@ -130,7 +136,7 @@ class Iterative(Method):
     sam: Positive | None = None
     saliency: Share | None = None
 
-    def train(self, task: Classification, loop: Loop, players: Mapping[str, Role], **other: Any) -> None:
+    def train(self, task: AnyTask, loop: Loop, players: Mapping[str, Role], **other: Any) -> None:
         """Run the loop with these settings, and with ``other`` arguments of `Loop.run` beside or in place of them."""
         settings: dict[str, Any] = {
             "optimizer": self.make_optimizer(),
@@ -159,9 +165,9 @@ class Iterative(Method):
 
         return make
 
-    def masks(self, task: Classification, loop: Loop) -> Masks:
+    def masks(self, task: AnyTask, loop: Loop) -> Masks:
         """Return the saliency masks of the loop's model as it is now; none where all may move."""
-        return saliency(loop.model, task.parts["forget"], self.saliency)
+        return saliency(loop.model, task.parts["forget"], self.saliency, task.learnt)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,16 +181,16 @@ class Edit(Method):
     saliency: Share | None = None
 
     @abstractmethod
-    def edit(self, task: Classification, loop: Loop) -> Mapping[str, Tensor]:
+    def edit(self, task: AnyTask, loop: Loop) -> Mapping[str, Tensor]:
         """Return what is to be added to which parameters of ``loop.model``: name -> tensor of its shape."""
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: AnyTask, loop: Loop) -> None:
         """Add the edit to the weights, at coordinates that may move.
 
         Raises:
             NonFiniteError: the edit holds NaN or infinity; nothing has moved.
         """
-        masks = both(saliency(loop.model, task.parts["forget"], self.saliency), loop.masks)
+        masks = both(saliency(loop.model, task.parts["forget"], self.saliency, task.learnt), loop.masks)
         parameters = dict(loop.model.named_parameters())
         before = torch.stack([p.detach().norm() for p in parameters.values()]).norm().item()
         changed, square = 0, 0.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from amnesty.methods.base import About, Iterative
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import Loop
 
 
@@ -18,7 +18,8 @@ class FineTune(Iterative):
     """
 
     about: ClassVar = About("Fine-tuning", "FT", "Golatkar et al.", 2020, "arXiv:1911.04933", ("retain",))
+    classifiers_only: ClassVar = False
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Train on the retain set."""
         self.train(task, loop, {"retain": task.preserved()})

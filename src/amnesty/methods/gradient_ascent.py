@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from amnesty.methods.base import About, Iterative
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import BatchNormPolicy, Count, Loop, Positive
 
 
@@ -23,12 +23,13 @@ class GradientAscent(Iterative):
     """
 
     about: ClassVar = About("Gradient ascent", "GA", "Graves et al.", 2021, "arXiv:2010.10981", ("forget",))
+    classifiers_only: ClassVar = False
 
     lr: Positive = 1e-4
     epochs: Count = 5
     cap: Positive | None = None
     batch_norm: BatchNormPolicy = "eval"
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Ascend on the forget set."""
         self.train(task, loop, {"forget": task.ascended(self.cap)})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from amnesty.methods.base import About, Iterative
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import CountOrZero, Loop, NotNegative, shrink
 from amnesty.training.to_zero import shrink_to_zero
 
@@ -29,12 +29,13 @@ class L1Sparse(Iterative):
     """
 
     about: ClassVar = About("l1-sparse unlearning", "l1-sparse", "Jia et al.", 2023, "arXiv:2304.04934", ("retain",))
+    classifiers_only: ClassVar = False
 
     l1: NotNegative = 1e-4
     free_epochs: CountOrZero = 0
     proximal: bool = False
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Train on the retain set under the pull."""
         if self.proximal:
             optimizer, hook = shrink_to_zero(self.make_optimizer(), self._strength)

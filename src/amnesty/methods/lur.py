@@ -14,7 +14,7 @@ from amnesty.data import Meeting
 from amnesty.errors import InvalidInputError, ModelError
 from amnesty.methods.base import About
 from amnesty.methods.negotiated import Negotiated
-from amnesty.tasks import Classification, Wish, device_of, logits
+from amnesty.tasks import Task, Wish, device_of, logits
 from amnesty.training import Count, Loop, NotNegative, Positive, Share
 from amnesty.training.trimming import trim_stages, trimmable
 from amnesty.weights.measuring import measuring
@@ -57,6 +57,7 @@ class LUR(Negotiated):
         ("forget", "retain"),
         ("validation",),
     )
+    classifiers_only: ClassVar = False
 
     lr: Positive | None = _RATE
     max_norm: Positive | None = 1.0
@@ -81,11 +82,12 @@ class LUR(Negotiated):
         }
         return cls(**settings | changes)
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Trim, then run the lookahead loop."""
         masks = self.masks(task, loop)
         names = trimmable(loop.model, task.probe, self.stages)
-        trim_stages(loop, names, self.trim, batches=self.trim_batches, batch_size=self.forget_batch_size)
+        size = self.forget_batch_size
+        trim_stages(loop, names, self.trim, task.learnt, batches=self.trim_batches, batch_size=size)
         forgetting = list(task.sets) or ["forget"]
         rule = self.rule or Sum((*len(forgetting) * [self.forget_weight], 1.0))
         self.negotiate(task, loop, rule=rule, lookahead=self._looks(forgetting), masks=masks)
@@ -96,7 +98,7 @@ class LUR(Negotiated):
             return {"retain": Lookahead(step, after=forgetting[0], curvature=self.curvature)}
         return {name: Lookahead(step, after="retain", curvature=self.curvature) for name in forgetting}
 
-    def _check_smooth(self, task: Classification) -> None:
+    def _check_smooth(self, task: Task) -> None:
         with measuring(task.model, 0), torch.enable_grad():
             found = kinks(logits(task.model(task.probe.to(device_of(task.model)))).sum())
         if found:
@@ -105,7 +107,7 @@ class LUR(Negotiated):
                 f"{', '.join(found)}. Use curvature='exact', or 'none'."
             )
 
-    def check(self, task: Classification) -> None:
+    def check(self, task: Task) -> None:
         """Add that there are stages to trim, one step to look past, and a smooth network for finite differences."""
         super().check(task)
         trimmable(task.model, task.probe, self.stages)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from amnesty.bargaining import Nash, Rule
 from amnesty.methods.base import About
 from amnesty.methods.negotiated import Negotiated
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import BatchNormPolicy, Count, CountOrZero, Loop, NotNegative, Schedule, shrink
 
 
@@ -27,6 +27,7 @@ class MUNBa(Negotiated):
     about: ClassVar = About(
         "Nash bargaining", "MUNBa", "Wu & Harandi", 2025, "arXiv:2411.15537", ("forget", "retain"), ("validation",)
     )
+    classifiers_only: ClassVar = False
 
     epochs: Count = 2
     at_least: CountOrZero = 60
@@ -44,7 +45,7 @@ class MUNBa(Negotiated):
         how = {"wish": "relabel_any", "pairing": "retain_tail", "schedule": "constant", "batch_norm": "train"}
         return cls(lr=0.01, **sizes, **how)  # type: ignore[arg-type]
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Bargain over every step."""
         fading = shrink(loop.model, lambda epoch: self.l1 * max(0.0, 1 - (epoch - 1) / self.epochs))
         self.negotiate(task, loop, rule=self.rule, hooks=[fading] if self.l1 else [])

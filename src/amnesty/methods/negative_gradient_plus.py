@@ -8,7 +8,7 @@ from typing import ClassVar
 from amnesty.bargaining import Sum
 from amnesty.data import Meeting
 from amnesty.methods.base import About, Iterative
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import BatchNormPolicy, Between, Loop, NotNegative, Positive, pull_back
 
 
@@ -26,6 +26,7 @@ class NegGradPlus(Iterative):
     """
 
     about: ClassVar = About("NegGrad+", "NG+", "Kurmanji et al.", 2023, "arXiv:2302.09880", ("forget", "retain"))
+    classifiers_only: ClassVar = False
 
     weight_decay: NotNegative = 0.0
     retain_share: Between = 0.95
@@ -34,7 +35,7 @@ class NegGradPlus(Iterative):
     pairing: Meeting = "cycle_forget"
     batch_norm: BatchNormPolicy = "eval"
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Run the weighted sum of both."""
         self.train(
             task,

@@ -12,7 +12,7 @@ from amnesty.bargaining import Nash
 from amnesty.data import Meeting
 from amnesty.errors import InvalidInputError
 from amnesty.methods.base import Iterative
-from amnesty.tasks import Classification, Role, Unseen, Wish
+from amnesty.tasks import Classification, Role, Task, Unseen, Wish
 from amnesty.training import Count, CountOrZero, Loop, MakeOptimizer, Positive
 from amnesty.training.rounds import run_rounds, sees_batches_alone
 
@@ -44,11 +44,11 @@ class Negotiated(Iterative):
     cap: Positive | None = None
     pairing: Meeting = "cycle_forget"
 
-    def negotiate(self, task: Classification, loop: Loop, **other: Any) -> None:
+    def negotiate(self, task: Task, loop: Loop, **other: Any) -> None:
         """Run the loop with a player for each forget set, then the retaining one, with ``other`` arguments of it."""
         if "masks" not in other:
             other["masks"] = self.masks(task, loop)  # chosen before the first round, for all of them
-        if not self.knows_the_end(task):
+        if not isinstance(task, Classification) or not self.knows_the_end(task):
             self._round(task, loop, task.wished(self.wish, self.cap), self.reach, other)
             return
         unseen = Unseen(task, shifted=self.wish == "shifted")
@@ -60,9 +60,7 @@ class Negotiated(Iterative):
 
         run_rounds(loop, unseen, self.rounds or (8 if self.lr is None else 1), make)
 
-    def _round(
-        self, task: Classification, loop: Loop, forget: Role | None, reach: float, other: Mapping[str, Any]
-    ) -> None:
+    def _round(self, task: Task, loop: Loop, forget: Role | None, reach: float, other: Mapping[str, Any]) -> None:
         forgetting = {} if forget is None else task.each(forget)
         alone = {"rule": Nash(), "lookahead": None} if forget is None else {}  # its steps are of length one, too
         self.train(
@@ -75,7 +73,7 @@ class Negotiated(Iterative):
             **{"optimizer": self._by_reach(loop, reach)} | dict(other) | alone,
         )
 
-    def knows_the_end(self, task: Classification) -> bool:
+    def knows_the_end(self, task: Task) -> bool:
         """Say whether the forgetting players want to look unseen, so that a run can tell when it is over."""
         return self.wish in ("unseen", "shifted") or (self.wish == "auto" and task.knows_unseen)
 
@@ -85,7 +83,7 @@ class Negotiated(Iterative):
         norm = torch.stack([p.detach().norm() for p in loop.model.parameters() if p.requires_grad]).norm().item()
         return lambda parameters, steps: self.make_optimizer(lr=reach * norm / steps)(parameters, steps)
 
-    def check(self, task: Classification) -> None:
+    def check(self, task: Task) -> None:
         """Add what the wish needs."""
         super().check(task)
         if self.wish == "unseen" and not task.knows_unseen:

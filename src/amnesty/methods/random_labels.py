@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from amnesty.data import Pairing
 from amnesty.methods.base import About, Iterative
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import Loop, Positive
 
 
@@ -24,12 +24,13 @@ class RandomLabels(Iterative):
     """
 
     about: ClassVar = About("Random labels", "RL", "Golatkar et al.", 2020, "arXiv:1911.04933", ("forget", "retain"))
+    classifiers_only: ClassVar = False
 
     lr: Positive = 0.013
     exclude_true: bool = False
     pairing: Pairing = "sequential"
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Train on both, by default one after the other in each epoch."""
         players = {"forget": task.relabelled(self.exclude_true), "retain": task.preserved()}
         self.train(task, loop, players, pairing=self.pairing)

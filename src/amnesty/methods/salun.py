@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from amnesty.methods.base import About, Iterative
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import Loop, Positive, Share
 
 
@@ -31,13 +31,14 @@ class SalUn(Iterative):
     about: ClassVar = About(
         "Saliency unlearning", "SalUn", "Fan et al.", 2024, "arXiv:2310.12508", ("forget", "retain")
     )
+    classifiers_only: ClassVar = False
 
     lr: Positive = 0.013
     saliency: Share = 0.5
     exclude_true: bool = False
     stream: Literal["sequential", "mixed"] = "sequential"
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Train on both under the mask."""
         forget, retain = task.relabelled(self.exclude_true), task.preserved()
         if self.stream == "sequential":

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from amnesty.data import Batches
 from amnesty.methods.base import About, Iterative
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import Loop, Positive, Share
 from amnesty.training.holding import hold_the_least
 from amnesty.training.masks import both as held_by_both
@@ -37,12 +37,13 @@ class SalUnSoft(Iterative):
         "arXiv:2310.12508",
         ("forget", "retain"),
     )
+    classifiers_only: ClassVar = False
 
     lr: Positive = 0.013
     held: Share = 0.5
     exclude_true: bool = False
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Train on the mixture, thresholding after each step."""
         role, both = task.together(task.relabelled(self.exclude_true), task.preserved())
         steps = self.epochs * len(Batches(both, self.batch_size))

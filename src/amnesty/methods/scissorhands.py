@@ -8,7 +8,7 @@ from typing import ClassVar
 from amnesty.bargaining import Sum
 from amnesty.data import Meeting
 from amnesty.methods.base import About, Iterative
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import Count, Hook, Loop, NotNegative, Positive, Share, both
 from amnesty.training.projection import projected
 from amnesty.training.trimming import trim_stages, trimmable
@@ -39,6 +39,7 @@ class Scissorhands(Iterative):
     """
 
     about: ClassVar = About("Scissorhands", "SHs", "Wu & Harandi", 2024, "arXiv:2401.06187", ("forget", "retain"))
+    classifiers_only: ClassVar = False
 
     trim: Share = 0.1
     scope: Scope = "all"
@@ -51,11 +52,19 @@ class Scissorhands(Iterative):
     margin: NotNegative = 0.5
     pairing: Meeting = "retain_tail"
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Trim and repair."""
         names = trimmable(loop.model, task.probe, self.stages)
         masks = self.masks(task, loop)
-        trim_stages(loop, names, self.trim, batches=self.trim_batches, batch_size=self.batch_size, scope=self.scope)
+        trim_stages(
+            loop,
+            names,
+            self.trim,
+            task.learnt,
+            batches=self.trim_batches,
+            batch_size=self.batch_size,
+            scope=self.scope,
+        )
         forget = task.ascended(self.cap)
         hooks: list[Hook] = []
         if self.project:
@@ -75,7 +84,7 @@ class Scissorhands(Iterative):
         rule = Sum((self.forget_weight, 1.0))
         self.train(task, loop, players, rule=rule, pairing=self.pairing, masks=masks, hooks=hooks)
 
-    def check(self, task: Classification) -> None:
+    def check(self, task: Task) -> None:
         """Add that the model has stages to trim."""
         super().check(task)
         trimmable(task.model, task.probe, self.stages)

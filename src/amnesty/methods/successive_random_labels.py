@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from amnesty.methods.base import About, Iterative
-from amnesty.tasks import Classification
+from amnesty.tasks import Task
 from amnesty.training import Loop, Positive
 
 
@@ -24,11 +24,12 @@ class SuccessiveRandomLabels(Iterative):
     about: ClassVar = About(
         "Successive random labels", "SRL", "Golatkar et al.", 2020, "arXiv:1911.04933", ("forget", "retain")
     )
+    classifiers_only: ClassVar = False
 
     lr: Positive = 0.013
     exclude_true: bool = False
 
-    def run(self, task: Classification, loop: Loop) -> None:
+    def run(self, task: Task, loop: Loop) -> None:
         """Train on the mixture."""
         role, both = task.together(task.relabelled(self.exclude_true), task.preserved())
         self.train(task, loop, {"together": role}, parts={"together": both}, retaining=("together",))

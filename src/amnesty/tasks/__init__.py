@@ -1,11 +1,12 @@
 """Domains: how a batch becomes the players' losses."""
 
 from amnesty.tasks.base import Loss, Role, Source, device_of, evaluating, to_device, usable_device
-from amnesty.tasks.classification import WISHES, Classification, Wish
+from amnesty.tasks.classification import Classification
 from amnesty.tasks.forgetting import ascended, labelled_as, nearest_wrong, uniform
 from amnesty.tasks.inspection import inspect
 from amnesty.tasks.labelled import Predictions, count_classes, logits, unpack
 from amnesty.tasks.objectives import Accompanied, Mean, Mixed, Objective, Seen, blend, cross_entropy, truth, weighted
+from amnesty.tasks.task import WISHES, Task, Wish
 from amnesty.tasks.teaching import as_unsure, contrasted, divergence, frozen, imitated
 from amnesty.tasks.unseen import Distance, Unseen
 
@@ -22,6 +23,7 @@ __all__ = [
     "Role",
     "Seen",
     "Source",
+    "Task",
     "Unseen",
     "Wish",
     "as_unsure",

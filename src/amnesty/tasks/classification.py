@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from amnesty.data import Batches, Joined, Together, class_names, dataset_of
+from amnesty.data import class_names
 from amnesty.errors import InvalidInputError, ModelError
 from amnesty.seeds import seeded
 from amnesty.tasks import forgetting
-from amnesty.tasks.base import Role, Source, device_of
+from amnesty.tasks.base import Loss, Role, Source, device_of
 from amnesty.tasks.inspection import Inspection, inspect, refuse_duplicates
 from amnesty.tasks.labelled import Predictions, count_classes, predict, unpack
-from amnesty.tasks.objectives import Mean, Mixed, cross_entropy
+from amnesty.tasks.objectives import Mean, cross_entropy
 from amnesty.tasks.overlap import refuse_shared_indices
+from amnesty.tasks.task import Task, Wish
 from amnesty.tasks.unseen import Unseen
 
-Wish = Literal["auto", "unseen", "shifted", "relabel", "relabel_any", "ascend"]
-"""What a forgetting player wants; see `Classification.wished`."""
 
-WISHES: tuple[Wish, ...] = get_args(Wish)
-
-
-class Classification:
+class Classification(Task):
     """A classifier, what it must forget and what it must keep.
 
     Args:
@@ -71,23 +66,10 @@ class Classification:
     ) -> None:
         if duplicates not in ("refuse", "keep"):
             raise InvalidInputError(f"`duplicates` must be 'refuse' or 'keep', found {duplicates!r}.")
-        if not isinstance(model, nn.Module):
-            raise InvalidInputError(f"`model` must be a `torch.nn.Module`, found {type(model).__name__}.")
-        if forget is None or (isinstance(forget, Mapping) and not forget):
-            raise InvalidInputError("`forget` must be a data set, a `DataLoader`, or several by name; found none.")
-        if not any(p.requires_grad for p in model.parameters()):
-            raise ModelError("No parameter of `model` requires a gradient: there is nothing that could forget.")
-        self.sets = _named_sets(forget)
         others = {"retain": retain, "holdout": holdout, "validation": validation, "nonmembers": nonmembers}
         rest = {name: source for name, source in others.items() if source is not None}
-        taken = {"forget", *others} & self.sets.keys()
-        if taken:
-            raise InvalidInputError(f"`forget` must not name a set {sorted(taken)[0]!r}: parts are called so.")
-        given = {**(self.sets or {"forget": _union(forget)}), **rest}
-        for name, source in given.items():
-            Batches(source, name=name)  # refuses what is empty or has no length
-        self.model = model
-        self.parts: dict[str, Source] = {"forget": _union(forget), **rest}
+        super().__init__(model, forget, rest)
+        given = {**(self.sets or {"forget": self.parts["forget"]}), **rest}
         self.duplicates = duplicates
         self._names = None if class_names is None else tuple(class_names)
         self._inspections: dict[str, Inspection] = {}
@@ -96,33 +78,14 @@ class Classification:
 
     # What the players want.
 
+    @property
+    def learnt(self) -> Loss:
+        """Cross-entropy."""
+        return cross_entropy
+
     def preserved(self) -> Role:
         """Return the retaining player: cross-entropy on the retain set."""
         return Role("retain", cross_entropy)
-
-    def each(self, role: Role) -> dict[str, Role]:
-        """Return a forgetting player for each named forget set; one called ``"forget"`` where there are none."""
-        if not self.sets:
-            return {"forget": role}
-        return {name: dataclasses.replace(role, part=f"forget/{name}") for name in self.sets}
-
-    def together(self, forget: Role, retain: Role, retained: Source | None = None) -> tuple[Role, Together]:
-        """Return one player for both parts, and the one data set that it learns from in one shuffled stream.
-
-        Args:
-            forget: what is wanted of the forget set; its loss is a `Mean`.
-            retain: what is wanted of the retain set, likewise.
-            retained: a share of the retain set, in place of all of it.
-
-        Raises:
-            DataError: a part is a loader that cannot be seen through.
-        """
-        assert isinstance(forget.loss, Mean)
-        assert isinstance(retain.loss, Mean)
-        retained = self._find("retain") if retained is None else retained
-        sources = {"forget": self.parts["forget"], "retain": retained}
-        both = Together([dataset_of(source, name) for name, source in sources.items()])
-        return Role("together", Mixed((forget.loss.objective, retain.loss.objective))), both
 
     def wished(self, wish: Wish, cap: float | None = None) -> Role:
         """Return a forgetting player.
@@ -187,11 +150,6 @@ class Classification:
         return Unseen(self, shifted).role(self.model)
 
     # What is in the data.
-
-    @property
-    def sources(self) -> dict[str, Source]:
-        """Every part that a player may see, the named forget sets as ``"forget/<name>"``."""
-        return {**self.parts, **{f"forget/{name}": source for name, source in self.sets.items()}}
 
     @property
     def probe(self) -> Tensor:
@@ -280,18 +238,3 @@ class Classification:
             InvalidInputError: the task has no such part.
         """
         return predict(model, self._find(part), batch_size)
-
-    def _find(self, part: str) -> Source:
-        if part not in self.parts:
-            raise InvalidInputError(f"This task has no part {part!r}; it has {', '.join(self.parts)}.")
-        return self.parts[part]
-
-
-def _named_sets(forget: Source | Mapping[str, Source]) -> dict[str, Source]:
-    return {str(name): source for name, source in forget.items()} if isinstance(forget, Mapping) else {}
-
-
-def _union(forget: Source | Mapping[str, Source]) -> Source:
-    if not isinstance(forget, Mapping):
-        return forget
-    return Joined([dataset_of(source, name) for name, source in forget.items()])

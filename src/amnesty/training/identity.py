@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
+from amnesty.data import Batches
 from amnesty.errors import CheckpointError
 from amnesty.seeds import seeded
-from amnesty.tasks import Source, device_of, inspect, unpack
+from amnesty.tasks import Source, device_of
 from amnesty.training.masks import Masks
 from amnesty.training.states import model_hash, tensors_hash
 
@@ -81,8 +83,13 @@ def _data_hash(part: str, source: Source, model: nn.Module) -> str:
             f"The {part} set is a `DataLoader`, whose order nobody can take up in the middle: a run on it cannot be "
             "saved. Give the data set itself, or run without checkpoints."
         )
+    digest = hashlib.sha256()
     with seeded(0, device_of(model)):
-        return hashlib.sha256(b"".join(inspect(part, source, unpack).hashes)).hexdigest()
+        for batch in Batches(source, name=part).iterate():
+            for tensor in filter(torch.is_tensor, tree_leaves(batch)):
+                digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())
+                digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def described(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from amnesty.errors import ModelError
+from amnesty.tasks import Loss, cross_entropy
 from amnesty.training.loop import Loop
 from amnesty.weights import Scope, norm_parameters, snip_trim, stages
 
@@ -21,7 +22,9 @@ def trimmable(model: nn.Module, probe: Tensor, count: int) -> list[str]:
     names = [name for stage in stages(model, probe)[-count:] for name in stage]
     found = [name for name in names if name not in norms and model.get_parameter(name).requires_grad]
     if not found:
-        raise ModelError(f"Nothing is trainable in the last {count} stages, norms aside: found {', '.join(names)}.")
+        raise ModelError(
+            f"Nothing is trainable in the last {count} stages, norms aside: they end with {', '.join(names[-5:])}."
+        )
     return found
 
 
@@ -29,6 +32,7 @@ def trim_stages(
     loop: Loop,
     names: list[str],
     share: float,
+    loss: Loss = cross_entropy,
     *,
     batches: int = 1,
     batch_size: int = 256,
@@ -48,6 +52,7 @@ def trim_stages(
         batches=batches,
         batch_size=batch_size,
         scope=scope,
+        loss=loss,
         seed=loop.seed,
     )
     loop.settle()

@@ -90,10 +90,11 @@ def classifier_of(model: nn.Module, probe: Tensor) -> str:
     for name in reversed(used):
         if name in layers and _outputs_of(layers[name]) == classes:
             return name
+    tried = [n for n in used if n in layers]
     raise ModelError(
         f"No classifier found in a {type(model).__name__}: no linear or convolution layer returns the logits, shape "
-        f"{list(result.shape)}, nor has one output for each of {classes} classes. Layers used: "
-        f"{', '.join(n for n in used if n in layers) or 'none'}."
+        f"{list(result.shape)}, nor has one output for each of {classes} classes. The last layers used: "
+        f"{', '.join(tried[-5:]) or 'none'}."
     )
 
 
@@ -108,6 +109,8 @@ def stages(model: nn.Module, probe: Tensor) -> tuple[tuple[str, ...], ...]:
     plain `torch.nn.Sequential`. A norm, an embedding, or a parameter with no layer of its own (class token,
     positions) belongs to the stage of what it follows, or to the first one.
 
+    A model that is no chain of layers may tell them itself, by a method ``own_stages()`` of the same value.
+
     Frozen parameters are named too. Tied ones are named once. Those that the forward pass does not use
     belong to no stage.
 
@@ -121,6 +124,9 @@ def stages(model: nn.Module, probe: Tensor) -> tuple[tuple[str, ...], ...]:
     >>> stages(nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4), nn.Linear(4, 3)), torch.zeros(1, 2))
     (('0.weight', '0.bias', '1.weight', '1.bias'), ('2.weight', '2.bias'))
     """
+    own: Callable[[], tuple[tuple[str, ...], ...]] | None = getattr(model, "own_stages", None)
+    if own is not None:
+        return own()
     order, _ = _order_of_use(model, probe)
     last = classifier_of(model, probe)
     return _Cut(model, order, last).stages()

@@ -1,0 +1,317 @@
+"""Zero-shot classification by two towers, such as CLIP: the classes are words."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from amnesty.data import Batches
+from amnesty.errors import InvalidInputError, UnknownNameError
+from amnesty.tasks.base import Loss, Role, Source, device_of, evaluating
+from amnesty.tasks.classification import Classification
+from amnesty.tasks.forgetting import labelled_as, uniform
+from amnesty.tasks.inspection import inspect
+from amnesty.tasks.labelled import count_classes, unpack
+from amnesty.tasks.objectives import Mean, Objective, blend, cross_entropy, truth
+from amnesty.tasks.overlap import refuse_shared_indices
+from amnesty.tasks.task import Wish
+from amnesty.tasks.teaching import frozen, imitated
+from amnesty.tasks.zero_shot.adapters import with_adapters
+from amnesty.tasks.zero_shot.classifier import ZeroShotClassifier
+from amnesty.tasks.zero_shot.losses import Added, Contrastive, Distilled, SameFeatures, among, repelled
+from amnesty.tasks.zero_shot.pixels import Captioned, ImageFeatures, prepared
+from amnesty.tasks.zero_shot.towers import Group, library_of, parameters_of, shared_copy
+from amnesty.tasks.zero_shot.words import TEMPLATES, Reader, checked_names, checked_templates, fill
+
+RetainLoss = Literal["ce", "ce_kept", "distill", "feature", "contrastive"]
+ForgetLoss = Literal["auto", "uniform", "anchor", "repel"]
+
+RETAIN_LOSSES: tuple[RetainLoss, ...] = get_args(RetainLoss)
+FORGET_LOSSES: tuple[ForgetLoss, ...] = get_args(ForgetLoss)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Another data set, on which a model must be as good as before.
+
+    Args:
+        data: of ``(image, label)``, images as the task's.
+        class_names: of its labels.
+        templates: that fit its classes.
+    """
+
+    data: Source
+    class_names: Sequence[str]
+    templates: Sequence[str] = TEMPLATES
+
+
+class ZeroShot(Classification):
+    """A vision-language model, the classes or images that it must forget, and what it must keep.
+
+    Args:
+        model: ``CLIPModel`` or ``SiglipModel`` of transformers, or a model of open_clip. It is never changed.
+        processor: of the model: one of transformers with a ``tokenizer`` and an ``image_processor``, or a pair
+            ``(tokenizer, image processor)``; ``None`` in place of the latter if the data has pixel values.
+        class_names: words for the labels, K of them, in the order of the labels.
+        templates: what each class name is put into, at ``{}`` or ``{label}``; the features of several are averaged.
+        forget, retain, holdout, validation, nonmembers, duplicates: as for `amnesty.Classification`; images may be
+            PIL images, uint8 pixels, floats in [0, 1], or pixel values.
+        pairs: images with captions to keep, ``(image, caption)``; for ``retain_loss="contrastive"``.
+        transfers: other data sets by name, with classes of their own, whose accuracy must stay; for evaluation only.
+        captions: images with captions that were not trained on, for recall; for evaluation only.
+        forget_captions: images with captions that were trained on and are to be forgotten, whose membership is tested
+            against ``captions``; for evaluation only.
+        paraphrases: further templates, to see whether forgetting depends on the words; for evaluation only.
+        train: which parameters may move: a `Group`, or a compiled regular expression of their names.
+        lora: rank of low-rank adapters (peft) on the linear layers of that group, or the arguments of
+            ``peft.LoraConfig``; only they then move. ``None``: none.
+        retain_loss: what the retaining player wants, or several that are added:
+            ``"ce"``: cross-entropy over all class names (the paper's; it pushes the forgotten ones away, too);
+            ``"ce_kept"``: over the class names that are kept alone;
+            ``"distill"``: the original's answers among ``bank``, or among the class names where there is none;
+            ``"feature"``: the original's image features;
+            ``"contrastive"``: CLIP's own loss on ``pairs``.
+        forget_loss: what the forgetting players want where a method's ``wish`` is ``"auto"``:
+            ``"auto"``: as for `amnesty.Classification`: to be told as seldom as what was never met;
+            ``"uniform"``: all class names equally likely; ``"anchor"``: the class ``anchor``;
+            ``"repel"``: their own name no likelier than the mean of the others.
+        anchor: a class name, for ``forget_loss="anchor"``.
+        bank: further texts, for ``"distill"``: the more of the language it covers, the more is kept.
+        cache: compute the image features of every part once, where the image tower does not move.
+
+    Raises:
+        ModelError: the model has not two towers, or the tokenizer does not fit it.
+        InvalidInputError: class names, templates, or losses that cannot be used, texts that are longer than the model
+            reads, or nothing in the model that may move.
+        UnknownNameError: no such group or class.
+        MissingExtraError: peft is not installed.
+
+    What the data holds is checked by `check`. Sources: MUNBa (arXiv:2411.15537), Section 4.2; the defaults of its
+    code are ``train="text_attention"`` and ``"ce"``.
+    """
+
+    model: ZeroShotClassifier
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: Any,
+        class_names: Sequence[str],
+        templates: Sequence[str] = TEMPLATES,
+        *,
+        forget: Source | Mapping[str, Source],
+        retain: Source | None = None,
+        holdout: Source | None = None,
+        validation: Source | None = None,
+        nonmembers: Source | None = None,
+        pairs: Dataset[Any] | None = None,
+        transfers: Mapping[str, Transfer] | None = None,
+        captions: Dataset[Any] | None = None,
+        forget_captions: Dataset[Any] | None = None,
+        paraphrases: Sequence[str] = (),
+        train: Group | re.Pattern[str] = "text_attention",
+        lora: int | Mapping[str, Any] | None = None,
+        retain_loss: RetainLoss | Sequence[RetainLoss] = "ce",
+        forget_loss: ForgetLoss = "auto",
+        anchor: str | None = None,
+        bank: Sequence[str] = (),
+        cache: bool = True,
+        duplicates: Literal["refuse", "keep"] = "refuse",
+    ) -> None:
+        library = library_of(model)
+        names, texts = checked_names(class_names), checked_templates(templates)
+        self.retain_losses = _checked_losses(retain_loss, pairs, bank)
+        self.forget_loss, self.anchor = forget_loss, _anchored(forget_loss, anchor, names)
+        group = parameters_of(model, train)
+        tokenizer, images = _parts_of(processor)
+        reader = Reader(tokenizer, library, model)
+        prompts = reader.prompts(names, texts)
+        self.bank = reader(list(bank)) if bank else None
+        towers = shared_copy(model)
+        if lora is not None:
+            towers = with_adapters(towers, group, lora)
+        else:
+            for name, p in towers.named_parameters():
+                p.requires_grad_(name in group)
+        classifier = ZeroShotClassifier(towers.eval(), prompts.to(device_of(model)), reader)
+        self.templates = texts
+        encode = self._encode if cache and not classifier.trains("image") else None
+        if "feature" in self.retain_losses and not classifier.trains("image"):
+            raise InvalidInputError(
+                "`retain_loss='feature'` keeps image features, and the image tower does not move."
+            )
+        parts = {"retain": retain, "holdout": holdout, "validation": validation, "nonmembers": nonmembers}
+        rest = {name: source for name, source in parts.items() if source is not None}
+        sets: dict[str, Source] = dict(forget) if isinstance(forget, Mapping) else {"forget": forget}
+        given = {name: source for name, source in (sets | rest).items() if source is not None}
+        refuse_shared_indices(given)  # here, where the data sets are still to be seen
+        made = {name: prepared(source, name, images, encode) for name, source in given.items()}
+        super().__init__(
+            classifier,
+            forget={name: made[name] for name in sets} if isinstance(forget, Mapping) else made.get("forget"),  # type: ignore[arg-type]
+            **{name: made[name] for name in rest},
+            class_names=names,
+            duplicates=duplicates,
+        )
+        told = {"pairs": pairs, "captions": captions, "forget_captions": forget_captions}
+        self.captioned = {
+            name: _captioned(name, source, images, reader, encode)
+            for name, source in told.items()
+            if source is not None
+        }
+        self.transfers = {
+            name: dataclasses.replace(other, data=prepared(other.data, name, images, encode))
+            for name, other in (transfers or {}).items()
+        }
+        for other in self.transfers.values():
+            reader.prompts(other.class_names, other.templates)
+        self.paraphrases = checked_templates(paraphrases) if paraphrases else ()
+        for name in names if paraphrases else ():
+            reader([fill(template, name) for template in self.paraphrases])
+        self._pairs_hash = ""
+
+    # What the players want.
+
+    def preserved(self) -> Role:
+        """Return the retaining player; see ``retain_loss``."""
+        wanted = list(self.retain_losses)
+        if wanted == ["contrastive"]:
+            return Role("pairs", Contrastive())
+        simple = {name: self._objective(name) for name in wanted}
+        if wanted == ["ce"]:
+            return Role("retain", cross_entropy)
+        if all(objective is not None for objective in simple.values()):
+            return Role("retain", Mean(blend(*((1.0, o) for o in simple.values() if o is not None))))
+        beside = [Contrastive()] if "contrastive" in wanted else []
+        losses = [self._loss(name, simple[name]) for name in wanted if name != "contrastive"]
+        return Role("retain", Added(losses, beside), beside="pairs" if beside else None)
+
+    def wished(self, wish: Wish, cap: float | None = None) -> Role:
+        """Return a forgetting player; ``"auto"`` is what ``forget_loss`` says."""
+        if wish != "auto" or self.forget_loss == "auto":
+            return super().wished(wish, cap)
+        objectives: dict[str, Objective] = {"uniform": uniform, "repel": repelled}
+        if self.anchor is not None:
+            objectives["anchor"] = labelled_as(self.class_names.index(self.anchor))
+        return Role("forget", Mean(objectives[self.forget_loss]))
+
+    @property
+    def knows_unseen(self) -> bool:
+        """Say whether the forgetting players may want to look unseen: not where another wish of theirs is given."""
+        return self.forget_loss == "auto" and super().knows_unseen
+
+    def _objective(self, name: str) -> Objective | None:
+        if name == "ce":
+            return truth
+        if name == "ce_kept":
+            return among(sorted(set(range(self.classes)) - set(self.forgotten_classes)))
+        return imitated(_Moved(frozen(self.model))) if name == "distill" and self.bank is None else None
+
+    def _loss(self, name: str, objective: Objective | None) -> Loss:
+        if objective is not None:
+            return Mean(objective)
+        original = frozen(self.model)
+        return SameFeatures(original) if self.bank is None or name == "feature" else Distilled(original, self.bank)
+
+    # What is in the data, and other models.
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Every part that a player may see, ``"pairs"`` among them."""
+        return super().sources | {name: source for name, source in self.captioned.items() if name == "pairs"}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides beside the model, the data and the method where a run ends."""
+        said = {"retain_loss": self.retain_losses, "forget_loss": self.forget_loss, "anchor": self.anchor}
+        return said | {"prompts": self.model.prompts, "bank": self.bank, "pairs": self._pairs_hash}
+
+    def classifier(self, model: nn.Module) -> ZeroShotClassifier:
+        """Return another model of the same kind, such as a retrained one, as a classifier of the task's classes."""
+        library_of(model)
+        return ZeroShotClassifier(model, self.model.prompts, self.model._reader).eval()
+
+    def check(self) -> None:
+        """Add the captions to what `Classification.check` reads; raise before any work if something is wrong."""
+        if self._classes:
+            return
+        for name, source in self.captioned.items():
+            digest = hashlib.sha256()
+            for inputs, ids in Batches(source, name=name).iterate():  # reading finds captions that are too long
+                for tensor in (inputs, ids):
+                    digest.update(tensor.contiguous().numpy().tobytes())
+            if name == "pairs":
+                self._pairs_hash = digest.hexdigest()
+        super().check()
+        for name, other in self.transfers.items():
+            asked = self.model.asking(other.class_names, other.templates)
+            inspected = inspect(name, other.data, unpack, hashed=False)
+            inspected.check_labels(count_classes(asked, inspected))
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        with evaluating(self.model), torch.autocast(device_of(self.model).type, enabled=False):
+            return self.model.image_features(pixels.to(device_of(self.model)))
+
+
+def _captioned(name: str, pairs: Any, processor: Any, reader: Reader, encode: Any) -> Dataset[Any]:
+    if isinstance(pairs, DataLoader):
+        raise InvalidInputError(f"`{name}` must be a data set of images and captions, found a `DataLoader`.")
+    found = Captioned(pairs, processor, name, reader)
+    return found if encode is None else ImageFeatures(found, encode)
+
+
+class _Moved(nn.Module):
+    """A frozen model that follows its inputs from device to device."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Any:
+        return self.model.to(inputs.device)(inputs)
+
+
+def _parts_of(processor: Any) -> tuple[Any, Any]:
+    """Return the tokenizer and the image processor."""
+    if isinstance(processor, tuple) and len(processor) == 2:
+        return processor
+    if hasattr(processor, "tokenizer") and hasattr(processor, "image_processor"):
+        return processor.tokenizer, processor.image_processor
+    raise InvalidInputError(
+        "`processor` must be one of transformers, such as `CLIPProcessor.from_pretrained(folder)`, or a pair "
+        f"`(tokenizer, image processor)`; found {type(processor).__name__}."
+    )
+
+
+def _checked_losses(given: Any, pairs: Any, bank: Sequence[str]) -> tuple[RetainLoss, ...]:
+    losses: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
+    for name in losses:
+        if name not in RETAIN_LOSSES:
+            raise UnknownNameError("retain loss", name, RETAIN_LOSSES)
+    if not losses or len(set(losses)) < len(losses):
+        raise InvalidInputError(f"`retain_loss` must name one or more different losses, found {given!r}.")
+    if "contrastive" in losses and pairs is None:
+        raise InvalidInputError("`retain_loss='contrastive'` needs `pairs`: images with captions.")
+    if pairs is not None and "contrastive" not in losses:
+        raise InvalidInputError("`pairs` are for `retain_loss='contrastive'`; add it, or leave them out.")
+    if isinstance(bank, str) or (bank and "distill" not in losses):
+        raise InvalidInputError("`bank` must list texts, for `retain_loss='distill'`.")
+    return losses
+
+
+def _anchored(forget_loss: Any, anchor: str | None, names: Sequence[str]) -> str | None:
+    if forget_loss not in FORGET_LOSSES:
+        raise UnknownNameError("forget loss", forget_loss, FORGET_LOSSES)
+    if (anchor is not None) != (forget_loss == "anchor"):
+        raise InvalidInputError("`anchor` is a class name and goes with `forget_loss='anchor'`.")
+    if anchor is not None and anchor not in names:
+        raise UnknownNameError("class", anchor, names)
+    return anchor
