@@ -18,6 +18,7 @@ from amnesty.evaluation.statistics import compare, equivalent, summarise
 from amnesty.evaluation.storing import check_parquet, read_answers, write_answers
 from amnesty.evaluation.summary import OverSeeds, over_seeds
 from amnesty.evaluation.threshold_attack import Advantage, matched, membership_advantage
+from amnesty.evaluation.zero_shot import ZeroShotMeasures, zero_shot_facts
 
 __all__ = [
     "ALSO",
@@ -38,6 +39,7 @@ __all__ = [
     "Ranking",
     "Roc",
     "Scores",
+    "ZeroShotMeasures",
     "ask",
     "auc",
     "average_gap",
@@ -63,4 +65,5 @@ __all__ = [
     "summarise",
     "threshold_scan",
     "write_answers",
+    "zero_shot_facts",
 ]

@@ -18,8 +18,10 @@ from amnesty.evaluation.distance import weight_distance
 from amnesty.evaluation.further import Further, like_untrained, published, relearned
 from amnesty.evaluation.numbers import Measured, measured, scored, unseen_part
 from amnesty.evaluation.scores import Scores
+from amnesty.evaluation.zero_shot import ZeroShotMeasures
 from amnesty.tasks import Classification, Predictions, Source, unpack
 from amnesty.tasks.labelled import predict
+from amnesty.tasks.zero_shot import ZeroShot
 
 Also = Literal["compat", "relearning", "teachers"]
 """What is measured on request: the protocols of published tables; relearning; likeness to untrained networks."""
@@ -69,6 +71,7 @@ class Evaluator:
             raise InvalidInputError(f"Only classifiers are scored so far; this is a {type(task).__name__} task.")
         if second_reference is not None and reference is None:
             raise InvalidInputError("`second_reference` is compared with `reference`: give both.")
+        self._zero_shot = ZeroShotMeasures(task, seed) if isinstance(task, ZeroShot) else None
         task.check()
         _refuse_overlap(task)
         self._ordinary = None if canaries is None else _others(task, canaries)
@@ -149,6 +152,8 @@ class Evaluator:
     def _further(self, model: nn.Module, said: Mapping[str, Predictions]) -> Further:
         """Return what cannot be told from answers alone."""
         found = Further()
+        if self._zero_shot is not None:
+            self._zero_shot.take(found, model)
         if self._weights is not None:
             with suppress(InvalidInputError):  # another architecture, or nothing but zeros: there is no such distance
                 found.numbers["weight_distance"] = weight_distance(self._weights, model).relative

@@ -24,7 +24,12 @@ _HOW = {
     "relearning": "trains the model again; ask for it with `also=['relearning']`",
     "teachers": "runs untrained networks; ask for it with `also=['teachers']`",
     "compat": "rebuilds a published protocol; ask for it with `also=['compat']`",
+    "zero-shot": "is measured of models of two towers: make the task an `amnesty.ZeroShot`",
+    "transfers": "needs other data sets: make the task an `amnesty.ZeroShot` with `transfers`",
+    "captions": "needs images with captions: make the task an `amnesty.ZeroShot` with `captions`",
+    "paraphrases": "needs further templates: make the task an `amnesty.ZeroShot` with `paraphrases`",
 }
+_BEYOND_ANSWERS = ("compat", "relearning", "teachers", "zero-shot", "transfers", "captions", "paraphrases")
 
 
 MEASURES: dict[str, Measure] = {measure.key: measure for measure in TABLE}
@@ -74,6 +79,10 @@ REMEMBERED = (
     "canary_accuracy",
     "canary_membership_auc",
     "relearning_ratio",
+    "paraphrased_forget_accuracy",
+    "best_paraphrase_forget_accuracy",
+    "probe_forget_accuracy",
+    "pair_membership_auc",
 )
 """What is told of the original too: measures of what is remembered."""
 
@@ -111,7 +120,7 @@ def beyond_answers(recorded: Mapping[str, float]) -> dict[str, float]:
     found = {}
     for key, value in recorded.items():
         measure = MEASURES.get(base(key))
-        further = measure is None or measure.needs in ("compat", "relearning", "teachers")
+        further = measure is None or measure.needs in _BEYOND_ANSWERS
         if is_own(key) and (further or base(key) in ("seconds", "weight_distance")):
             found[key] = value
     return found

@@ -17,6 +17,7 @@ from amnesty.evaluation import Answers, read_answers
 from amnesty.reports.check import Checker
 from amnesty.reports.read import HISTORY, SCORES, json_lines, parse_json, parse_scores, read_text
 from amnesty.reports.scenario import Scenario, Scores
+from amnesty.reports.zero_shot_view import ZERO_SHOT, ZeroShotRun, read_zero_shot
 
 FACTS, REQUEST, ANSWERS, PAGE, AUDIT = "run.json", "request.yaml", "answers.parquet", "report.html", "audit.json"
 SCHEMA = 1
@@ -102,6 +103,7 @@ class RequestRun:
     history: History
     answers: Mapping[str, Mapping[str, Answers]]  # model -> part; empty where they were not stored
     request: str  # the text of request.yaml; empty where there is none
+    zero_shot: ZeroShotRun | None = None
 
     @property
     def method(self) -> str | None:
@@ -115,7 +117,9 @@ class RequestRun:
 
 
 def read_request_run(folder: Path) -> RequestRun:
-    """Read the folder of a request's run; history.jsonl, answers.parquet and request.yaml may be missing.
+    """Read the folder of a request's run.
+
+    history.jsonl, answers.parquet, request.yaml and zero_shot.json may be missing.
 
     Raises:
         ReportError: there is no run.json or no scores.json, or a file cannot be understood.
@@ -132,6 +136,7 @@ def read_request_run(folder: Path) -> RequestRun:
         _read_history(folder / HISTORY),
         read_answers(answers) if answers.is_file() else {},
         read_text(request) if request.is_file() else "",
+        read_zero_shot(folder / ZERO_SHOT),
     )
 
 

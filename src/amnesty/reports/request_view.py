@@ -17,6 +17,7 @@ from amnesty.reports.scenario import ORIGINAL, Scores
 from amnesty.reports.tables import columns, other_measures
 from amnesty.reports.view import KINDS, Curve, FindingView
 from amnesty.reports.words import DASH, MINUS, SPACE, duration, method_name, number, percent
+from amnesty.reports.zero_shot_view import ZeroShotView, zero_shot_view
 
 _ROUNDS = 24  # listed at most; the figure shows all of them
 _PLAYERS = ("_loss", "_weight", "_norm")
@@ -72,6 +73,7 @@ class RequestView:
     lines: tuple[Line, ...]
     others: Grid
     margins: Curve | None
+    zero_shot: ZeroShotView | None
     curves: tuple[Markup, ...]
     rounds: Grid | None
     rounds_svg: Markup
@@ -102,6 +104,7 @@ def request_view(run: RequestRun) -> RequestView:
         lines=tuple(_line(run, measure) for measure in columns(scores)),
         others=_others(scores),
         margins=_margins(run),
+        zero_shot=None if run.zero_shot is None else zero_shot_view(run.zero_shot),
         curves=tuple(Markup(svg) for svg in negotiation_figures(run.history, "negotiation")),
         rounds=None if rounds is None else _shortened(rounds),
         rounds_svg=_rounds_svg(run.history),

@@ -119,6 +119,11 @@ class Task(ABC):
         return {}
 
     @property
+    def retrainable(self) -> bool:
+        """Say whether a model like the task's comes of training on its parts from scratch."""
+        return True
+
+    @property
     @abstractmethod
     def probe(self) -> Any:
         """First inputs of the forget set: what a model can be tried on."""

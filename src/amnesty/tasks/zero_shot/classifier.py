@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,20 @@ class _Known:
             if self._key is None or self._key.device != key.device or not torch.equal(self._key, key):
                 self._features, self._key = read().detach(), key
         return self._features
+
+
+def sees_alike(one: ZeroShotClassifier, other: ZeroShotClassifier) -> bool:
+    """Say whether two models have the same image tower, to the bit."""
+    if one is other:
+        return True
+    sides = [_image_tower(model) for model in (one, other)]
+    return sides[0].keys() == sides[1].keys() and all(
+        p.shape == q.shape and torch.equal(p.cpu(), q.cpu())
+        for p, q in zip(sides[0].values(), sides[1].values(), strict=True)
+    )
+
+
+def _image_tower(model: ZeroShotClassifier) -> dict[str, Tensor]:
+    pattern, base = re.compile(model.library.groups["image"]), model.base
+    named = chain(base.named_parameters(), base.named_buffers())
+    return {name: tensor.detach() for name, tensor in sorted(named, key=lambda pair: pair[0]) if pattern.match(name)}

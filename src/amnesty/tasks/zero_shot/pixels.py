@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from amnesty.data import input_and_label
+from amnesty.data import Joined, input_and_label
 from amnesty.data.examples import read_batch, reads_batches
 from amnesty.errors import AmnestyError, DataError, one_line
 from amnesty.tasks.base import Source
@@ -194,3 +194,12 @@ def prepared(source: Source, name: str, processor: Any, encode: Encode | None) -
         return source
     pixels = PixelValues(source, processor, name)
     return pixels if encode is None else ImageFeatures(pixels, encode)
+
+
+def pixels_of(source: Any) -> Any:
+    """Return the pixel values of a part whose image features were computed once; any other part as it is."""
+    if isinstance(source, Joined):
+        return Joined([pixels_of(part) for part in source.datasets])
+    if isinstance(source, Subset):
+        return Subset(pixels_of(source.dataset), source.indices)
+    return source.same_facts_as if isinstance(source, ImageFeatures) else source

@@ -6,51 +6,37 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from amnesty.data import Batches
-from amnesty.errors import InvalidInputError, UnknownNameError
+from amnesty.errors import InvalidInputError
 from amnesty.tasks.base import Loss, Role, Source, device_of, evaluating
 from amnesty.tasks.classification import Classification
 from amnesty.tasks.forgetting import labelled_as, uniform
 from amnesty.tasks.inspection import inspect
-from amnesty.tasks.labelled import count_classes, unpack
+from amnesty.tasks.labelled import Predictions, count_classes, predict, unpack
 from amnesty.tasks.objectives import Mean, Objective, blend, cross_entropy, truth
 from amnesty.tasks.overlap import refuse_shared_indices
 from amnesty.tasks.task import Wish
 from amnesty.tasks.teaching import frozen, imitated
 from amnesty.tasks.zero_shot.adapters import with_adapters
-from amnesty.tasks.zero_shot.classifier import ZeroShotClassifier
+from amnesty.tasks.zero_shot.arguments import (
+    ForgetLoss,
+    RetainLoss,
+    Transfer,
+    checked_anchor,
+    checked_losses,
+    parts_of,
+)
+from amnesty.tasks.zero_shot.classifier import ZeroShotClassifier, sees_alike
 from amnesty.tasks.zero_shot.losses import Added, Contrastive, Distilled, SameFeatures, among, repelled
-from amnesty.tasks.zero_shot.pixels import Captioned, ImageFeatures, prepared
+from amnesty.tasks.zero_shot.pixels import Captioned, ImageFeatures, pixels_of, prepared
 from amnesty.tasks.zero_shot.towers import Group, library_of, parameters_of, shared_copy
 from amnesty.tasks.zero_shot.words import TEMPLATES, Reader, checked_names, checked_templates, fill
-
-RetainLoss = Literal["ce", "ce_kept", "distill", "feature", "contrastive"]
-ForgetLoss = Literal["auto", "uniform", "anchor", "repel"]
-
-RETAIN_LOSSES: tuple[RetainLoss, ...] = get_args(RetainLoss)
-FORGET_LOSSES: tuple[ForgetLoss, ...] = get_args(ForgetLoss)
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """Another data set, on which a model must be as good as before.
-
-    Args:
-        data: of ``(image, label)``, images as the task's.
-        class_names: of its labels.
-        templates: that fit its classes.
-    """
-
-    data: Source
-    class_names: Sequence[str]
-    templates: Sequence[str] = TEMPLATES
 
 
 class ZeroShot(Classification):
@@ -128,13 +114,13 @@ class ZeroShot(Classification):
     ) -> None:
         library = library_of(model)
         names, texts = checked_names(class_names), checked_templates(templates)
-        self.retain_losses = _checked_losses(retain_loss, pairs, bank)
-        self.forget_loss, self.anchor = forget_loss, _anchored(forget_loss, anchor, names)
+        self.retain_losses = checked_losses(retain_loss, pairs, bank)
+        self.forget_loss, self.anchor = forget_loss, checked_anchor(forget_loss, anchor, names)
         group = parameters_of(model, train)
-        tokenizer, images = _parts_of(processor)
+        tokenizer, images = parts_of(processor)
         reader = Reader(tokenizer, library, model)
         prompts = reader.prompts(names, texts)
-        self.bank = reader(list(bank)) if bank else None
+        self._texts, self.bank = tuple(bank), reader(list(bank)) if bank else None
         towers = shared_copy(model)
         if lora is not None:
             towers = with_adapters(towers, group, lora)
@@ -234,6 +220,11 @@ class ZeroShot(Classification):
         said = {"retain_loss": self.retain_losses, "forget_loss": self.forget_loss, "anchor": self.anchor}
         return said | {"prompts": self.model.prompts, "bank": self.bank, "pairs": self._pairs_hash}
 
+    @property
+    def retrainable(self) -> bool:
+        """False: labelled images alone make no two towers, and features of the original's are none of a new one's."""
+        return False
+
     def classifier(self, model: nn.Module) -> ZeroShotClassifier:
         """Return another model of the same kind, such as a retrained one, as a classifier of the task's classes."""
         library_of(model)
@@ -251,10 +242,30 @@ class ZeroShot(Classification):
             if name == "pairs":
                 self._pairs_hash = digest.hexdigest()
         super().check()
+        self._check_bank()
         for name, other in self.transfers.items():
             asked = self.model.asking(other.class_names, other.templates)
             inspected = inspect(name, other.data, unpack, hashed=False)
             inspected.check_labels(count_classes(asked, inspected))
+
+    def predict(self, model: nn.Module, part: str, batch_size: int = 512) -> Predictions:
+        """Run ``model`` over a part, on its pixels where the model's image tower is another; see `Predictions`."""
+        return predict(model, self.seen_by(model, self._find(part)), batch_size)
+
+    def seen_by(self, model: nn.Module, source: Any) -> Any:
+        """Return a part as ``model`` takes it: features that the original's image tower made serve no other tower."""
+        alike = not isinstance(model, ZeroShotClassifier) or sees_alike(self.model, model)
+        return source if alike else pixels_of(source)
+
+    def _check_bank(self) -> None:
+        gone = [self.class_names[c] for c in self.forgotten_classes] if self._texts and "retain" in self.parts else []
+        for name in gone:
+            found = [text for text in self._texts if re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)]
+            if found:
+                raise InvalidInputError(
+                    f"`bank` mentions {name!r}, which is to be forgotten, in {len(found)} of {len(self._texts)} "
+                    f"texts, such as {found[0][:80]!r}: what the original says of them would be kept. Take them out."
+                )
 
     def _encode(self, pixels: Tensor) -> Tensor:
         with evaluating(self.model), torch.autocast(device_of(self.model).type, enabled=False):
@@ -277,41 +288,3 @@ class _Moved(nn.Module):
 
     def forward(self, inputs: Tensor) -> Any:
         return self.model.to(inputs.device)(inputs)
-
-
-def _parts_of(processor: Any) -> tuple[Any, Any]:
-    """Return the tokenizer and the image processor."""
-    if isinstance(processor, tuple) and len(processor) == 2:
-        return processor
-    if hasattr(processor, "tokenizer") and hasattr(processor, "image_processor"):
-        return processor.tokenizer, processor.image_processor
-    raise InvalidInputError(
-        "`processor` must be one of transformers, such as `CLIPProcessor.from_pretrained(folder)`, or a pair "
-        f"`(tokenizer, image processor)`; found {type(processor).__name__}."
-    )
-
-
-def _checked_losses(given: Any, pairs: Any, bank: Sequence[str]) -> tuple[RetainLoss, ...]:
-    losses: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
-    for name in losses:
-        if name not in RETAIN_LOSSES:
-            raise UnknownNameError("retain loss", name, RETAIN_LOSSES)
-    if not losses or len(set(losses)) < len(losses):
-        raise InvalidInputError(f"`retain_loss` must name one or more different losses, found {given!r}.")
-    if "contrastive" in losses and pairs is None:
-        raise InvalidInputError("`retain_loss='contrastive'` needs `pairs`: images with captions.")
-    if pairs is not None and "contrastive" not in losses:
-        raise InvalidInputError("`pairs` are for `retain_loss='contrastive'`; add it, or leave them out.")
-    if isinstance(bank, str) or (bank and "distill" not in losses):
-        raise InvalidInputError("`bank` must list texts, for `retain_loss='distill'`.")
-    return losses
-
-
-def _anchored(forget_loss: Any, anchor: str | None, names: Sequence[str]) -> str | None:
-    if forget_loss not in FORGET_LOSSES:
-        raise UnknownNameError("forget loss", forget_loss, FORGET_LOSSES)
-    if (anchor is not None) != (forget_loss == "anchor"):
-        raise InvalidInputError("`anchor` is a class name and goes with `forget_loss='anchor'`.")
-    if anchor is not None and anchor not in names:
-        raise UnknownNameError("class", anchor, names)
-    return anchor
