@@ -1,12 +1,13 @@
 """CLIPs small enough to be trained here from scratch, and what they were trained on; others measure on them.
 
-`toy`: digits in eight hues, 8 x 8 pixels, two minutes of one core. `cifar`: the photographs of CIFAR-10 with
-captions, and digits drawn as pictures of the same size; <minutes> of two cores. Both are a `CLIPModel` of
+`toy`: digits in eight hues, 8 x 8 pixels, a minute of one core. `cifar`: the photographs of CIFAR-10 with
+captions, and digits drawn as pictures of the same size; 20 minutes of one core. Both are a `CLIPModel` of
 transformers with a tokenizer that knows the captions. `without` leaves out classes, their pictures and their
 captions, which is what unlearning is compared with. Never trained on: 5,000 of the photographs, a fifth of the toy's
 digits, and the test parts.
 
-Claim: zero-shot accuracy on test images, seeds 0, 1, 2.
+Claim: zero-shot accuracy on test images: toy, seeds 0, 1, 2: 95.3, 96.2, 94.7 % of digits, 94.9, 92.9, 93.6 % of
+       hues; cifar, seed 0: 67.7 % of photographs, 97.3 % of digits.
 
 Models are read from `cache/clip`, so that a stopped run resumes. Needs ../shared/data/cifar10 for `cifar`.
 

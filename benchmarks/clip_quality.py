@@ -1,8 +1,8 @@
 """A CLIP forgets one class, or three: what it still recognises, what it keeps, and what else it loses.
 
 Claim: `MUNBa()` with a bank of texts recognises at most 5 % of the forgotten classes' test images, and loses at most
-       a point of accuracy on the other classes and on a data set that nobody mentioned; with the paper's retain loss
-       alone it loses more there. See docs/clip.md.
+       a point of accuracy on the other classes and on another data set, whose words are in the bank; with the paper's
+       retain loss alone it loses more there. See docs/clip.md.
 
 The models are those of `benchmarks._small_clip` (digits in eight hues, and photographs of CIFAR-10), the text tower's
 attention moves, scores are zero-shot accuracies on test images, and the other data set is the hue, or drawn digits.

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import vision
+
+assert vision  # before transformers, which looks for torchvision
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -15,12 +15,13 @@ from amnesty.requests.checking import read_request
 from amnesty.requests.preparing import prepare
 from amnesty.requests.running import run
 from tests.requests.bad_input_cases import IMAGES, PARQUET, Case, contents, furnish, right
+from tests.requests.bad_input_cases_clip import CLIP, NEEDS, asked, clip, source
 from tests.requests.bad_input_cases_data import DATA
 from tests.requests.bad_input_cases_folders import FOLDERS, SLOW
 from tests.requests.bad_input_cases_models import MODELS
 from tests.requests.bad_input_cases_requests import REQUESTS
 
-CASES: dict[str, Case] = {**REQUESTS, **MODELS, **DATA, **FOLDERS}
+CASES: dict[str, Case] = {**REQUESTS, **MODELS, **DATA, **FOLDERS, **CLIP}
 PACKAGES = ("datasets", "PIL", "pyarrow", "jinja2")  # of the folder in which all requests are tried
 
 
@@ -119,11 +120,17 @@ def test_it_is_so_in_a_process_of_its_own(folder, what):
         right(data=PARQUET),
         right(data=IMAGES, forget="forget: {classes: [cat]}"),
         right(model="model: {run: finished}"),
+        asked(),
+        asked({"lora": 2, "captions": source("said"), "transfers": {"other": source("pictures")}}),
     ],
-    ids=["functions", "parquet", "images", "earlier"],
+    ids=["functions", "parquet", "images", "earlier", "clip", "clip with more"],
 )
 def test_what_the_cases_spoil_is_right_before(folder, monkeypatch, capsys, text):
     (folder / "request.yaml").write_text(text)
+    if "zero-shot" in text:
+        if any(importlib.util.find_spec(package) is None for package in NEEDS):
+            pytest.skip("the extras `clip` and `vision` are not installed")
+        clip()(folder)
     before = dict(contents(folder.parent))
     capsys.readouterr()
     assert called(monkeypatch, "unlearn", "request.yaml", "--check") == 0
@@ -137,5 +144,5 @@ def test_the_unfinished_run_can_go_on(folder, monkeypatch, capsys):
 
 
 def test_the_table_is_long_and_no_case_hides_another():
-    assert len(CASES) == len(REQUESTS) + len(MODELS) + len(DATA) + len(FOLDERS) >= 45
+    assert len(CASES) == sum(map(len, (REQUESTS, MODELS, DATA, FOLDERS, CLIP))) >= 45
     assert len({(c.request, c.more, c.command, c.says, what) for what, c in CASES.items()}) == len(CASES)

@@ -12,6 +12,7 @@ from amnesty.requests.checking import read_request
 from amnesty.requests.methods_from import plain_method
 from amnesty.requests.selectors_from import plain_selector
 from amnesty.requests.yaml_file import dump
+from amnesty.tasks.zero_shot import GROUPS
 from tests.requests.writing import write
 
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8) | st.sampled_from(
@@ -71,6 +72,35 @@ methods = (
     | some({"name": st.just("omp"), "method": st.sampled_from(["finetune", {"name": "munba", "epochs": 3}])})
     | some({"epochs": counts, "tuned": st.booleans()})
 )
+texts = st.lists(words, min_size=2, max_size=3, unique=True).filter(lambda found: all(map(str.strip, found)))
+templates = st.lists(st.sampled_from(["a photo of a {}.", "{label}: no", "{}"]), min_size=1, max_size=3)
+captioned = some({"parquet": files}, {"split": st.just("test"), "caption_column": words, "limit": counts}) | some(
+    {"import": functions}, {"options": options}
+)
+retain_losses = st.just({"retain_loss": "ce_kept"}) | some(
+    {"retain_loss": st.just(["distill", "contrastive"]), "bank": texts | files, "pairs": captioned}
+)
+forget_losses = st.just({"forget_loss": "repel"}) | some({"forget_loss": st.just("anchor"), "anchor": words})
+adapters = some({"lora": counts | st.just({"r": 4, "target_modules": ["a"]}), "adapters": st.just("separate")})
+transfers = st.dictionaries(
+    names,
+    st.builds(
+        lambda source, more: {**source, **more}, sources, some({}, {"class_names": texts, "templates": templates})
+    ),
+    min_size=1,
+    max_size=2,
+)
+zero_shots = st.builds(
+    lambda *found: {key: value for one in found for key, value in one.items()},
+    some(
+        {},
+        {"templates": templates, "paraphrases": templates, "train": st.sampled_from(GROUPS), "captions": captioned},
+    ),
+    some({}, {"transfers": transfers}) | some({"class_names": texts}),
+    st.just({}) | retain_losses,
+    st.just({}) | forget_losses,
+    st.just({}) | adapters,
+)
 three = st.lists(share, min_size=3, max_size=3)
 requests = some(
     {
@@ -105,7 +135,25 @@ requests = some(
 )
 
 
-@given(requests)
+towers = (
+    some({"huggingface": words})
+    | some({"open_clip": words, "weights": files}, {"options": options})
+    | some({"import": functions}, {"weights": files, "options": options})
+)
+
+
+@st.composite
+def zero_shot_requests(draw):
+    found = {**draw(requests), "task": "zero-shot", "model": draw(towers), "zero_shot": draw(zero_shots)}
+    found["data"].pop("inputs", None)
+    if "anchor" in found["zero_shot"]:
+        found["zero_shot"].pop("class_names", None)
+    if found["zero_shot"].get("captions") == found["zero_shot"].get("pairs"):
+        found["zero_shot"].pop("captions", None)
+    return found
+
+
+@given(requests | zero_shot_requests())
 def test_what_is_written_is_read_as_the_same(tmp_path_factory, document):
     first, second = (tmp_path_factory.mktemp(name) for name in ("first", "second"))
     found = read_request(write(first, dump(document)), look=False)

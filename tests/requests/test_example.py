@@ -42,6 +42,15 @@ def test_what_is_commented_out_is_right_where_it_stands(tmp_path):
     assert found.out == tmp_path / "result"
 
 
+def test_what_it_tells_of_words_is_right_where_it_stands(tmp_path):
+    opened = re.sub(r"^# (?=(zero_shot:|  ))", "", made.example(), flags=re.MULTILINE)
+    section = opened[opened.index("zero_shot:\n") :].partition("\n\n")[0]
+    rest = "task: zero-shot\nmodel: {huggingface: clip}\ndata: {training: {images: i}}\nforget: {classes: [cat]}\n"
+    found = read_request(write(tmp_path, rest + section), look=False).zero_shot
+    assert found.lora == 4 and found.retain_loss == ("ce", "distill") and found.bank == tmp_path / "texts.txt"
+    assert list(found.transfers) == ["cars"] and found.class_names == ("cat", "dog") and found.captions
+
+
 def test_what_it_names_is_there(found):
     training, holdout = made.training(), made.holdout()
     assert (len(training), len(holdout)) == (1348, 449)

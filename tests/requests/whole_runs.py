@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from torch import nn
 
 from amnesty.requests.checking import read_request
+from amnesty.requests.digests import weight_files
 from amnesty.requests.preparing import prepare
 from amnesty.requests.running import Result
 from amnesty.requests.running import run as run_prepared
@@ -43,7 +45,11 @@ def asked(home: Path, **changed: Any) -> Path:
         "checkpoint": {"steps": 3},
         **changed,
     }
-    name = str(changed.get("name", "request"))
+    return written(home, content, str(changed.get("name", "request")))
+
+
+def written(home: Path, content: Mapping[str, Any], name: str) -> Path:
+    """Write a request; sections that are ``None`` are left out."""
     path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
     return path
@@ -76,7 +82,7 @@ def result(folder: Path) -> dict[str, Any]:
     for own in scores["methods"].values():
         own.pop("seconds", None)
     return {
-        "weights": (folder / "model.safetensors").read_bytes(),
+        "weights": [path.read_bytes() for path in weight_files(folder)],
         "history": (folder / "history.jsonl").read_text(),
         "answers": (folder / "answers.parquet").read_bytes(),
         "forgotten": (folder / "forgotten.json").read_text(),

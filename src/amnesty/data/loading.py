@@ -50,7 +50,9 @@ def load_images(
         InvalidInputError: see `amnesty.data.Inputs`.
     """
     inputs = Inputs(size=size, channels=channels, mean=mean, std=std)
-    return images_of(_open(name, split), f"the split {split!r} of {name}", image_column, label_column, limit, inputs)
+    return images_of(
+        open_split(name, split), f"the split {split!r} of {name}", image_column, label_column, limit, inputs
+    )
 
 
 def images_of(
@@ -66,28 +68,30 @@ def images_of(
         if column is not None and column not in columns:
             raise UnknownNameError("column", column, columns)
     pictures = [c for c in columns if type(table.features[c]).__name__ == "Image"]
-    chosen = image_column or _only(pictures, columns)
+    chosen = image_column or only_images(pictures, columns)
     if chosen not in pictures:
         raise DataError(f"Column {chosen!r} does not hold images, but {table.features[chosen]}.")
-    labels = _column(table, label_column, what)
+    labels = column_of(table, label_column, what)
     if not all(isinstance(label, int) and label >= 0 for label in labels):
         raise DataError(f"Column {label_column!r} must hold a class number from 0 for every image.")
     names = getattr(table.features[label_column], "names", None)
-    rest = {c: _column(table, c, what) for c in columns if c not in (*pictures, label_column)}
+    rest = {c: column_of(table, c, what) for c in columns if c not in (*pictures, label_column)}
     images, numbers = torch.from_numpy(_pixels(table, chosen, inputs)), torch.tensor(labels)
     if inputs.mean is None:
         return Examples(images, numbers, names, rest)
     return Normalised(images, numbers, names, rest, inputs=inputs)
 
 
-def _column(table: Any, name: str, what: str) -> Any:
+def column_of(table: Any, name: str, what: str) -> Any:
+    """Return a column of a Hugging Face data set, ``what`` it is called in messages. Raises `DataError`."""
     try:
         return table[name][:]
     except Exception as error:  # of bytes that are no text, say; Arrow has many errors
         raise DataError(f"Cannot read the column {name!r} of {what}: {one_line(error, named=False)}") from error
 
 
-def _open(name: str | Path, split: str) -> Any:
+def open_split(name: str | Path, split: str) -> Any:
+    """Return a split as a Hugging Face data set; see `load_images`. Raises `DataError`, `MissingExtraError`."""
     try:
         import datasets
     except ImportError as error:
@@ -112,7 +116,8 @@ def _read_parquet(files: list[Path]) -> Any:
     return Dataset(table.InMemoryTable(pa.concat_tables([parquet.read_table(file) for file in files])))
 
 
-def _only(pictures: list[str], columns: list[str]) -> str:
+def only_images(pictures: list[str], columns: list[str]) -> str:
+    """Return the only column of images. Raises `DataError` if there is none, or more than one."""
     if len(pictures) != 1:
         raise DataError(
             f"Expected one column of images, found {pictures or 'none'} among {columns}; name it with `image_column`."
@@ -126,7 +131,7 @@ def _pixels(table: Any, column: str, inputs: Inputs) -> np.ndarray:
     pixels: np.ndarray | None = None
     for i in range(len(table)):
         what = f"Image {i} of column {column!r}"
-        image = inputs.pixels(_picture(pictures, i, column, what), what)
+        image = inputs.pixels(picture_at(pictures, i, column, what), what)
         if pixels is None:
             pixels = _room((len(table), *image.shape))
         inputs.expect(image, pixels.shape[1:], what)
@@ -145,7 +150,8 @@ def _room(shape: tuple[int, ...]) -> np.ndarray:
         ) from error
 
 
-def _picture(pictures: Any, index: int, column: str, what: str) -> Any:
+def picture_at(pictures: Any, index: int, column: str, what: str) -> Any:
+    """Return an image of a column, decoded, ``what`` it is called in messages. Raises `DataError`."""
     try:
         image = pictures[index][column]
     except Exception as error:  # whatever a decoder may raise

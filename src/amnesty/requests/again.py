@@ -11,11 +11,12 @@ from amnesty.requests.audit import read_audit
 from amnesty.requests.checking import read_request
 from amnesty.requests.digests import REQUEST
 from amnesty.requests.inputs import inputs_of
-from amnesty.requests.models import load_model
-from amnesty.requests.preparing import Prepared, prepare
-from amnesty.requests.request import ModelSpec
-from amnesty.requests.sources import load_sources
-from amnesty.tasks import Source, device_of
+from amnesty.requests.pictures import load_pixels
+from amnesty.requests.preparing import Prepared, prepare, read_again
+from amnesty.requests.request import Request
+from amnesty.requests.sources import Sources, load_sources
+from amnesty.requests.towers import load_towers
+from amnesty.tasks import Source
 
 
 def reevaluated(folder: Path) -> Mapping[str, float]:
@@ -29,9 +30,8 @@ def reevaluated(folder: Path) -> Mapping[str, float]:
     changed = list(_changed(prepared, folder))
     if changed:
         raise InvalidInputError(f"{', '.join(changed)} changed since the run")
-    after = load_model(ModelSpec(kind="run", name=str(folder)), prepared.sources.classes).model
     evaluator = Evaluator(prepared.task, prepared.reference, seed=prepared.request.seed)
-    return evaluator(after.to(device_of(prepared.task.model))).own
+    return evaluator(read_again(prepared, folder)).own
 
 
 def _changed(prepared: Prepared, folder: Path) -> Iterator[str]:
@@ -39,6 +39,8 @@ def _changed(prepared: Prepared, folder: Path) -> Iterator[str]:
     audit = read_audit(folder)
     if prepared.before.tensors != audit["model"]["before"]["tensors"]:
         yield "the model to start from"
+    if prepared.before.about.get("processor") != audit["model"]["before"]["about"].get("processor"):
+        yield "its tokenizer or image processor"
     recorded, content = audit["data"]["parts"], prepared.parts.content
     for name in sorted(recorded.keys() | content.keys()):
         if recorded.get(name, {}).get("sha256") != content.get(name):
@@ -52,7 +54,13 @@ def datasets(folder: Path) -> Mapping[str, Source]:
         InvalidInputError: it cannot be read.
     """
     request = read_request(folder / REQUEST, look=False)
-    inputs, _ = inputs_of(request.model, request.data.inputs)
-    found = load_sources(request.data, inputs)
+    found = _sources(request)
     named = {"training": found.training, "holdout": found.holdout, "validation": found.validation}
     return {name: source for name, source in named.items() if source is not None}
+
+
+def _sources(request: Request) -> Sources:
+    if request.zero_shot is not None:
+        return load_pixels(request.data, load_towers(request.model).processor[1])
+    inputs, _ = inputs_of(request.model, request.data.inputs)
+    return load_sources(request.data, inputs)

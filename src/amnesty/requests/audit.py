@@ -21,6 +21,7 @@ from amnesty.requests.digests import (
     SCORES,
     SIGNATURE,
     WORKING,
+    alone,
     canonical,
     contents,
     count_records,
@@ -86,6 +87,7 @@ class AuditFacts:
         chain: earlier requests; see `amnesty.requests.chain`.
         rechecked: whether what they forgot came back: name, answer, reason, and further numbers.
         warnings: what a reader should know.
+        task: what a task that is not classification says beside model and data; ``None`` for classification.
         signature: see `amnesty.requests.signing.signature_facts`; ``None`` where the result is not signed.
     """
 
@@ -109,6 +111,7 @@ class AuditFacts:
     chain: Sequence[Link] = ()
     rechecked: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
+    task: Mapping[str, Any] | None = None
     signature: Mapping[str, Any] | None = None
 
 
@@ -169,6 +172,7 @@ def _document(folder: Path, facts: AuditFacts) -> dict[str, Any]:
         "name": facts.name,
         "forget": _forget(folder, facts),
         "model": _model(folder, facts.model_before),
+        **({} if facts.task is None else {"task": facts.task}),
         "method": {"name": facts.method, "settings": facts.settings, "tuned": facts.tuned},
         "seed": facts.seed,
         "precision": facts.precision,
@@ -200,12 +204,14 @@ def _forget(folder: Path, facts: AuditFacts) -> dict[str, Any]:
 def _model(folder: Path, before: ModelFacts) -> dict[str, Any]:
     files = weight_files(folder)
     if not files:
-        raise AuditError(f"{folder} holds no unlearned model: neither model.safetensors nor model/*.safetensors.")
+        raise AuditError(
+            f"{folder} holds no unlearned model: neither model.safetensors nor model/*.safetensors, and no adapters."
+        )
     names = [path.relative_to(folder).as_posix() for path in files]
-    return {
-        "before": {"files": before.files, "tensors": before.tensors, "about": before.about},
-        "after": {"files": names, "tensors": saved_tensors_hash(files)},
-    }
+    after: dict[str, Any] = {"files": names, "tensors": saved_tensors_hash(files)}
+    if alone(files):
+        after["base"] = before.tensors
+    return {"before": {"files": before.files, "tensors": before.tensors, "about": before.about}, "after": after}
 
 
 def _time(facts: AuditFacts) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from amnesty.requests.presence import (
     look_for_selector,
     look_for_sign,
     look_for_trackers,
+    look_for_zero_shot,
     not_a_run,
 )
-from amnesty.requests.request import Request, SignSpec
+from amnesty.requests.request import DataSpec, InputsSpec, Request, SignSpec, TaskKind, ZeroShotSpec
 from amnesty.requests.sections import (
     read_checkpoint,
     read_data,
@@ -36,7 +37,11 @@ from amnesty.requests.sections import (
 from amnesty.requests.selectors_from import NAME_RULE, ONE, is_name, read_forget
 from amnesty.requests.vocabulary import SECTIONS
 from amnesty.requests.yaml_file import UNUSABLE, Node, read_file
+from amnesty.requests.zero_shot_from import read_zero_shot
 from amnesty.training.settings import CountOrZero
+
+_BORROWED = ("data", "zero_shot")
+"""Sections of which a request on an earlier run's model may give less than the whole, the rest being that run's."""
 
 _EXAMPLES = {
     "model": "model: {timm: resnet18, weights: model.safetensors}",
@@ -69,6 +74,7 @@ def read_request(path: Path, overrides: Sequence[str] = (), out: Path | None = N
     if not isinstance(tree.value, dict):
         faults.refuse()
     apply(_of_data(given, False), tree, faults)
+    _borrow_task(tree, path)
     _borrow_data(tree, [path], faults)
     apply(_of_data(given, True), tree, faults)
     if out is not None:
@@ -82,7 +88,30 @@ def read_request(path: Path, overrides: Sequence[str] = (), out: Path | None = N
 
 
 def _of_data(overrides: Iterable[Override], wanted: bool) -> list[Override]:
-    return [one for one in overrides if (one.path[0] == "data") == wanted]
+    return [one for one in overrides if (one.path[0] in _BORROWED) == wanted]
+
+
+def _borrow_task(tree: Node, path: Path) -> None:
+    """Give a request on an earlier run's model what that run's request says of the task, where it does not itself."""
+    file = _earlier(tree, [path])
+    if file is None or ("task" in tree.value and tree.value["task"].value is not None):
+        return
+    earlier = read_file(file, Origin(str(file), file.parent, 1), Faults())
+    for key in ("task", "zero_shot") if isinstance(earlier.value, dict) else ():
+        if key in earlier.value and (key not in tree.value or tree.value[key].value is None):
+            tree.value[key] = earlier.value[key]
+
+
+def _earlier(tree: Node, seen: list[Path]) -> Path | None:
+    """Return the request of the run that a request starts from, where there is one and it was not ``seen``."""
+    model = tree.value.get("model")
+    run = model.value.get("run") if model is not None and isinstance(model.value, dict) else None
+    if model is None or run is None or not isinstance(run.value, str):
+        return None
+    folder = Section(model, "model", Faults()).absolute("run", run.value)
+    file = None if folder is None else folder / "request.yaml"
+    fresh = file is not None and file.is_file() and file.resolve() not in [one.resolve() for one in seen]
+    return file if fresh else None
 
 
 def _borrow_data(tree: Node, seen: list[Path], faults: Faults) -> None:
@@ -93,9 +122,9 @@ def _borrow_data(tree: Node, seen: list[Path], faults: Faults) -> None:
     if run is None or not isinstance(run.value, str) or (data is not None and data.value is not None):
         return
     folder = Section(model, "model", Faults()).absolute("run", run.value)
-    file = None if folder is None else folder / "request.yaml"
+    file = _earlier(tree, seen)
     tree.value["data"] = Node(UNUSABLE, run.place)
-    if file is None or not file.is_file() or file.resolve() in [one.resolve() for one in seen]:
+    if file is None:
         faults.add(run.place, f"`model.run` {not_a_run(folder)}")
         return
     earlier = read_file(file, Origin(str(file), file.parent, len(seen)), faults)
@@ -128,10 +157,14 @@ def _read(root: Section, stem: str) -> dict[str, Any]:
     if method is not None and forget:
         _check_players(root, method[0], forget)
     name = _name(root, stem)
+    task: TaskKind = root.take("task", TaskKind, "classification")
+    data = read_data(root.section("data")) if "data" in root else None
     return {
         "name": name,
-        "model": read_model(root.section("model")) if "model" in root else None,
-        "data": read_data(root.section("data")) if "data" in root else None,
+        "task": task,
+        "model": read_model(root.section("model"), task) if "model" in root else None,
+        "data": data,
+        "zero_shot": _zero_shot(root, task, data),
         "forget": forget,
         "method": method and method[0],
         "tuned": method is not None and method[1],
@@ -146,6 +179,19 @@ def _read(root: Section, stem: str) -> dict[str, Any]:
         "sign": _sign(root),
         "out": root.path("out") or root.node.place.origin.folder / f"{name}-unlearned",
     }
+
+
+def _zero_shot(root: Section, task: TaskKind, data: DataSpec | None) -> ZeroShotSpec | None:
+    if task == "classification":
+        if "zero_shot" in root:
+            root.add("zero_shot", "means nothing without `task: zero-shot`: add it, or leave this out.")
+        return None
+    if data is not None and data.inputs != InputsSpec():
+        text = (
+            "cannot be given for `task: zero-shot`: the model's own image processor makes the inputs. Leave it out."
+        )
+        root.section("data").add("inputs", text)
+    return read_zero_shot(root.section("zero_shot"))
 
 
 def _name(root: Section, stem: str) -> str:
@@ -189,9 +235,11 @@ def _sign(root: Section) -> SignSpec | None:
 def _look(around: Around, path: Path, parts: dict[str, Any]) -> None:
     """Look for everything that the request names."""
     if parts["model"] is not None:
-        look_for_model(around, parts["model"])
+        look_for_model(around, parts["model"], parts["task"])
     if parts["data"] is not None:
         look_for_data(around, parts["data"])
+    if parts["zero_shot"] is not None:
+        look_for_zero_shot(around, parts["zero_shot"])
     for name, selector in parts["forget"].items():
         look_for_selector(around, ("forget",) if name == ONE else ("forget", "sets", name), selector)
     if parts["reference"] is not None:

@@ -13,6 +13,7 @@ from amnesty.requests.digests import (
     HISTORY,
     REQUEST,
     SCORES,
+    alone,
     canonical,
     count_records,
     parsed,
@@ -53,6 +54,8 @@ def _model(folder: Path, audit: Audit) -> Iterator[str]:
         yield f"the model's files are not {', '.join(recorded['files'])}, which audit.json names"
     elif saved_tensors_hash(files) != recorded["tensors"]:
         yield f"{', '.join(recorded['files'])}: the tensors do not have the hash that audit.json names"
+    elif alone(files) and recorded.get("base") != audit["model"]["before"]["tensors"]:
+        yield f"{', '.join(recorded['files'])}: go with another model than the one that audit.json names as before"
 
 
 def _forgotten(folder: Path, audit: Audit) -> Iterator[str]:

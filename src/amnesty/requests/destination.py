@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from amnesty.requests.presence import Around, files_of
-from amnesty.requests.request import DataSpec, ModelSpec, SourceSpec
+from amnesty.requests.request import DataSpec, ModelSpec, SourceSpec, ZeroShotSpec
 
 
 def look_for_destination(around: Around, out: Path, request: Path, parts: Mapping[str, Any]) -> None:
@@ -61,18 +61,34 @@ def files_read(parts: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
             yield from _function_file("model.import", model.name)
     for key in ("training", "holdout", "validation"):
         source = getattr(data, key, None)
-        if isinstance(source, SourceSpec) and source.kind in ("parquet", "images"):
-            yield f"data.{key}.{source.kind}", Path(source.name)
-        elif isinstance(source, SourceSpec) and source.kind == "import":
-            yield from _function_file(f"data.{key}.import", source.name)
+        if isinstance(source, SourceSpec):
+            yield from _source_files(f"data.{key}", source)
         elif source is not None:
             yield from ((f"data.{key}.rows.{kind}", file) for kind, file in files_of(source))
+    if parts.get("zero_shot") is not None:
+        yield from _zero_shot_files(parts["zero_shot"])
     for selector in parts["forget"].values():
         yield from ((f"forget.{kind}", file) for kind, file in files_of(selector))
     if parts.get("reference") is not None:
         yield "reference", parts["reference"]
     if parts.get("sign") is not None and parts["sign"].key is not None:
         yield "sign.key", parts["sign"].key
+
+
+def _source_files(name: str, source: SourceSpec) -> Iterator[tuple[str, Path]]:
+    if source.kind in ("parquet", "images"):
+        yield f"{name}.{source.kind}", Path(source.name)
+    elif source.kind == "import":
+        yield from _function_file(f"{name}.import", source.name)
+
+
+def _zero_shot_files(spec: ZeroShotSpec) -> Iterator[tuple[str, Path]]:
+    if isinstance(spec.bank, Path):
+        yield "zero_shot.bank", spec.bank
+    for name, transfer in spec.transfers.items():
+        yield from _source_files(f"zero_shot.transfers.{name}", transfer.data)
+    for key, source in spec.captioned.items():
+        yield from _source_files(f"zero_shot.{key}", source)
 
 
 def _function_file(name: str, function: str) -> Iterator[tuple[str, Path]]:

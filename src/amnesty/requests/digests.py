@@ -99,9 +99,18 @@ def is_plain(path: Path) -> bool:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold a run's unlearned model: ``model.safetensors``, or those in ``model/``."""
+    """Return the files that hold a run's unlearned model.
+
+    They are ``model.safetensors``, those in ``model/``, or those in ``adapter/``, which go with the model before.
+    """
     single = folder / "model.safetensors"
-    return [single] if single.is_file() else sorted((folder / "model").glob("*.safetensors"))
+    found = [single] if single.is_file() else sorted((folder / "model").glob("*.safetensors"))
+    return found or sorted((folder / "adapter").glob("*.safetensors"))
+
+
+def alone(files: Iterable[Path]) -> bool:
+    """Say whether weight files hold adapters alone, which are nothing without the model that they go with."""
+    return any(path.parent.name == "adapter" for path in files)
 
 
 class _Saved(Mapping[str, Tensor]):

@@ -51,11 +51,13 @@ _REQUEST = """\
 # given on the command line: amnesty unlearn request.yaml --set seed=1 --set forget.classes=[3]
 
 name: example                # by default the name of this file
+task: classification         # or zero-shot, for CLIP and its like; see `zero_shot` below
 
 # The model. One of:
 #   timm: resnet18           an architecture of timm; needs weights
 #   torchvision: resnet18    one of torchvision; needs weights
 #   huggingface: my-vit      a folder that save_pretrained wrote
+#   open_clip: ViT-B-32      one of open_clip, for `task: zero-shot`; needs weights
 #   import: package.module:function, or file.py:function    your own, which returns a torch.nn.Module
 #   run: earlier-unlearned   what an earlier run left; its data is then taken over if `data` is left out
 model:
@@ -81,6 +83,17 @@ data:
   #   channels: 3
   #   mean: [0.485, 0.456, 0.406]
   #   std: [0.229, 0.224, 0.225]
+
+# For `task: zero-shot`, whose classes are words; every key may be left out, docs/requests.md tells of all.
+# zero_shot:
+#   templates: ["a photo of a {}.", "art of a {}."]    # what a class name is put into
+#   class_names: [cat, dog]    # better words than the names in the data
+#   train: text_attention      # which parameters may move
+#   lora: 4                    # rank of adapters; with adapters: separate they are saved alone
+#   retain_loss: [ce, distill]
+#   bank: texts.txt            # for distill: what else the model must go on to understand
+#   transfers: {cars: {parquet: cars.parquet, templates: ["a photo of a {}, a car."]}}    # must stay as good
+#   captions: {parquet: captions.parquet}    # images with captions, for recall
 
 # What to forget. One of:
 #   classes: [cat, 3]                        by name or number

@@ -15,6 +15,7 @@ from amnesty.requests.preparing import Prepared, holdout_protocol
 from amnesty.requests.rechecking import Rechecked
 from amnesty.requests.run_folder import Sitting
 from amnesty.requests.signing import signature_facts
+from amnesty.requests.zero_shot import settings_of
 from amnesty.tasks import device_of
 from amnesty.unlearning import Outcome
 
@@ -160,6 +161,7 @@ def audit_facts(
         duplicates=plain(prepared.leaks.describe()),
         findings=scores[prepared.method].findings,
         chain=prepared.earlier.chain,
+        task=plain(settings_of(prepared.task, document["zero_shot"])),
         rechecked=[one.document for one in rechecked],
         warnings=facts["warnings"],
         signature=signature_facts(request.sign),

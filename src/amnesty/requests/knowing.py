@@ -10,6 +10,7 @@ from amnesty.data import dataset_of
 from amnesty.errors import ModelError
 from amnesty.tasks import Classification
 from amnesty.tasks.labelled import predict
+from amnesty.tasks.zero_shot import ZeroShot
 
 LEVEL = 1e-3  # at most this often is a model refused that is right more often than by chance
 _MOST = 4096  # examples are enough
@@ -41,7 +42,7 @@ def check_knows(task: Classification, classes: int | None = None) -> float:
         raise ModelError(
             f"The model is right on {right / count:.2%} of {count} examples that it was trained on and is to keep; "
             f"answers that have nothing to do with the labels are right on {chance:.2%}. So it has not learnt this "
-            f"data. {_cause(answers, labels, task.classes)}"
+            f"data. {_cause(answers, labels, task)}"
         )
     return right / count
 
@@ -61,7 +62,8 @@ def _tail(right: int, count: int, chance: float) -> float:
     return float(betainc(right, count - right + 1, chance)) if right else 1.0
 
 
-def _cause(answers: Tensor, labels: Tensor, classes: int) -> str:
+def _cause(answers: Tensor, labels: Tensor, task: Classification) -> str:
+    classes = task.classes
     pairs, counts = np.unique((answers * classes + labels).numpy(), return_counts=True)
     best = np.zeros(classes, dtype=np.int64)  # of the examples that get an answer, those of its commonest label
     np.maximum.at(best, pairs // classes, counts)
@@ -69,6 +71,11 @@ def _cause(answers: Tensor, labels: Tensor, classes: int) -> str:
         return (
             "Most of its answers stand for one class each, but for another one than in the data: the classes are in "
             "another order than in training."
+        )
+    if isinstance(task, ZeroShot):
+        return (
+            "Likely causes: weights, tokenizer or image processor of another model, or words that it does not know "
+            "(`zero_shot.class_names`, `zero_shot.templates`)."
         )
     return (
         "Likely causes: weights of another model or task, or inputs other than in training (`data.inputs`: size, "

@@ -16,6 +16,7 @@ from amnesty.data.duplicates import Copy, Duplicates, find_duplicates
 from amnesty.errors import ModelError, SplitError
 from amnesty.requests.request import DuplicatesSpec, OnDuplicates
 from amnesty.tasks import device_of, to_device, unpack
+from amnesty.tasks.zero_shot import ZeroShotClassifier
 from amnesty.weights import classifier_of
 from amnesty.weights.measuring import measuring
 
@@ -116,6 +117,8 @@ def _try(model: nn.Module, probe: Tensor) -> None:
 def penultimate(model: nn.Module, probe: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the function from inputs, shape [B, ...], to what the model's classifier is given, shape [B, d].
 
+    Of a model of two towers these are the image features.
+
     Raises:
         ModelError: the model has no layer that is a classifier; see `amnesty.weights.classifier_of`.
 
@@ -123,6 +126,8 @@ def penultimate(model: nn.Module, probe: Tensor) -> Callable[[Tensor], Tensor]:
     >>> features(torch.ones(5, 2)).shape
     torch.Size([5, 4])
     """
+    if isinstance(model, ZeroShotClassifier):
+        return _image_features(model)
     layer, device = model.get_submodule(classifier_of(model, probe)), device_of(model)
 
     def features(inputs: Tensor) -> Tensor:
@@ -138,6 +143,15 @@ def penultimate(model: nn.Module, probe: Tensor) -> Callable[[Tensor], Tensor]:
         finally:
             handle.remove()
         return torch.cat(found)
+
+    return features
+
+
+def _image_features(model: ZeroShotClassifier) -> Callable[[Tensor], Tensor]:
+    def features(inputs: Tensor) -> Tensor:
+        with measuring(model), torch.no_grad():
+            blocks = torch.split(inputs, AT_ONCE)
+            return torch.cat([model.image_features(to_device(b, device_of(model))).float().cpu() for b in blocks])
 
     return features
 

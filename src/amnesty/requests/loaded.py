@@ -16,8 +16,8 @@ from torch import nn
 from amnesty.requests.request import ModelSpec
 from amnesty.weights import save_weights
 
-WEIGHTS, PRETRAINED = "model.safetensors", "model"
-"""What the folder of a run holds of its model: a file, or what ``save_pretrained`` wrote."""
+WEIGHTS, PRETRAINED, ADAPTER = "model.safetensors", "model", "adapter"
+"""What the folder of a run holds of its model: a file, what ``save_pretrained`` wrote, or adapters alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class LoadedModel:
             save_weights(folder / WEIGHTS, model)
             return folder / WEIGHTS
         target = folder / PRETRAINED
-        with _whole_folder(target) as temporary:
+        with whole_folder(target) as temporary:
             self._save_pretrained(temporary, model)
         return target
 
@@ -98,7 +98,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path) -> Iterator[Path]:
     """Give a new folder beside ``path`` to write to, and put it in the place of ``path`` at the end."""
     temporary, old = (path.with_name(f".{path.name}.{secrets.token_hex(8)}") for _ in range(2))
     temporary.mkdir()

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from amnesty.errors import InvalidInputError, MissingExtraError, ModelError, one_line
-from amnesty.requests.loaded import PRETRAINED, WEIGHTS, LoadedModel
+from amnesty.requests.loaded import ADAPTER, PRETRAINED, WEIGHTS, LoadedModel
 from amnesty.requests.pretrained import load_pretrained
 from amnesty.requests.request import ModelSpec
 from amnesty.seeds import seeded
@@ -85,7 +85,7 @@ def trace(spec: ModelSpec) -> tuple[ModelSpec, list[Path]]:
         folders.append(folder)
         if (folder / PRETRAINED).is_dir():
             origin = ModelSpec(kind="huggingface", name=str(folder / PRETRAINED))
-        elif (folder / WEIGHTS).is_file():
+        elif (folder / WEIGHTS).is_file() or (folder / ADAPTER).is_dir():
             origin = read_request(folder / "request.yaml", look=False).model
         else:
             raise ModelError(f"{folder} is no finished run: it holds neither {WEIGHTS} nor a folder {PRETRAINED!r}.")
@@ -100,13 +100,14 @@ def _imported(spec: ModelSpec) -> LoadedModel:
         raise InvalidInputError(f"{spec.name} must return a `torch.nn.Module`, found {type(model).__name__}.")
     if spec.weights is not None:
         load_weights(spec.weights, model)
-    _refuse_unfilled(model, spec.name)
+    refuse_unfilled(model, spec.name)
     refuse_not_finite(model, spec.name)
     files = () if spec.weights is None else (spec.weights,)
     return LoadedModel(model=model.eval(), spec=spec, files=files, classes=spec.classes)
 
 
-def _refuse_unfilled(model: nn.Module, where: str) -> None:
+def refuse_unfilled(model: nn.Module, where: str) -> None:
+    """Raise `ModelError` if weights of a model have no values yet; ``where`` it came from."""
     values = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
     unfilled = [name for name, value in values.items() if is_lazy(value) or value.is_meta]
     if unfilled:

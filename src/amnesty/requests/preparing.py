@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,15 @@ from amnesty.requests.leaks import Changes, act, search
 from amnesty.requests.loaded import LoadedModel
 from amnesty.requests.models import load_model
 from amnesty.requests.parts import Parts, make_parts, make_task
-from amnesty.requests.request import Request, SourceSpec
+from amnesty.requests.pictures import load_pixels
+from amnesty.requests.request import ModelSpec, Request, SourceSpec
 from amnesty.requests.signing import check_sign
 from amnesty.requests.sources import Sources, load_sources
+from amnesty.requests.towers import load_towers
 from amnesty.requests.tracking import check_trackers
+from amnesty.requests.zero_shot import check_anchor, load_beside, make_zero_shot
 from amnesty.tasks import Classification, device_of, usable_device
+from amnesty.tasks.zero_shot import ZeroShot
 from amnesty.weights import load_weights
 
 Tell = Callable[[str], object]
@@ -89,22 +95,21 @@ def prepare(request: Request, tell: Tell = lambda word: None) -> Prepared:
     check_trackers(request.trackers)
     if request.sign is not None:
         check_sign(request.sign)
-    tell("Reading the data")
-    inputs, _ = inputs_of(request.model, request.data.inputs)
-    sources = load_sources(request.data, inputs)
-    tell("Reading the model")
-    loaded = load_model(request.model, sources.classes)
+    loaded, sources, make = _loaded(request, tell)
     before = model_facts(loaded.files, loaded.model.state_dict(), loaded.describe)
     earlier = read_earlier(loaded.chain[0]) if loaded.chain else Earlier()
     earlier.check_start(before.tensors)
     loaded.model.to(device_for(request.device))
     tell("Choosing the parts")
     parts, taken = _without_earlier(make_parts(request, sources), earlier)
-    check_knows(make_task(loaded, parts, duplicates="keep"), request.model.classes)
+    task = make(parts, duplicates="keep")
+    check_knows(task, request.model.classes)
     tell("Looking for copies of what is to be forgotten")
-    parts, leaks = _without_copies(parts, request, loaded)
-    task = make_task(loaded, parts, duplicates=leaks.duplicates)
+    parts, leaks = _without_copies(parts, request, task.model)
+    if leaks.keep or leaks.add or not isinstance(task, ZeroShot):  # which has looked at all its images
+        task = make(parts, duplicates=leaks.duplicates)
     task.check()
+    check_anchor(task)
     request.method.check(task)
     warnings = (*_copies_left(leaks), *_taken_out(taken), *_blind_spots(request, task))
     return Prepared(
@@ -113,12 +118,37 @@ def prepare(request: Request, tell: Tell = lambda word: None) -> Prepared:
         sources=sources,
         parts=parts,
         task=task,
-        reference=_reference(request, loaded),
+        reference=_reference(request, loaded, task),
         before=before,
         earlier=earlier,
         leaks=leaks,
         warnings=warnings,
     )
+
+
+def _loaded(request: Request, tell: Tell) -> tuple[LoadedModel, Sources, Callable[..., Classification]]:
+    """Return model and data, and what makes a task of them and of parts."""
+    if request.zero_shot is None:
+        tell("Reading the data")
+        inputs, _ = inputs_of(request.model, request.data.inputs)
+        sources = load_sources(request.data, inputs)
+        tell("Reading the model")
+        loaded = load_model(request.model, sources.classes)
+        return loaded, sources, partial(make_task, loaded)
+    tell("Reading the model")
+    towers = replace(load_towers(request.model), separate=request.zero_shot.adapters == "separate")
+    tell("Reading the data")
+    sources, beside = load_pixels(request.data, towers.processor[1]), load_beside(request.zero_shot)
+    make = partial(make_zero_shot, towers, spec=request.zero_shot, beside=beside, seed=request.seed)
+    return towers, sources, make
+
+
+def read_again(prepared: Prepared, folder: Path) -> nn.Module:
+    """Return the model that a run left in its folder, on the device of the task's, to be scored."""
+    spec, task = ModelSpec(kind="run", name=str(folder)), prepared.task
+    if isinstance(task, ZeroShot):
+        return task.classifier(load_towers(spec).model.to(device_of(task.model)))
+    return load_model(spec, prepared.sources.classes).model.to(device_of(task.model))
 
 
 def device_for(name: str) -> torch.device:
@@ -164,11 +194,11 @@ def _without_earlier(parts: Parts, earlier: Earlier) -> tuple[Parts, dict[str, i
     return parts.changed({name: np.flatnonzero(~gone[name]) for name in counts}), counts
 
 
-def _without_copies(parts: Parts, request: Request, loaded: LoadedModel) -> tuple[Parts, Changes]:
+def _without_copies(parts: Parts, request: Request, model: nn.Module) -> tuple[Parts, Changes]:
     """Search for copies of the forget set among the rest, and do what the request says about them."""
     rest = {name: parts[name] for name in parts.rest}
     forget = {name: parts[name] for name in parts.forget}
-    found = search(forget, rest, request.duplicates, loaded.model, workers=request.workers)
+    found = search(forget, rest, request.duplicates, model, workers=request.workers)
     changes = act(rest, found, request.duplicates, workers=request.workers)
     return parts.changed(changes.keep, changes.add), changes
 
@@ -201,16 +231,18 @@ def _blind_spots(request: Request, task: Classification) -> list[str]:
     elif "holdout" not in task.parts:
         found.append("There is no holdout part: the scores use the validation part, which the method may have read.")
     method = request.method
-    if isinstance(method, Negotiated) and method.wish == "auto" and not task.knows_unseen:
+    wished = isinstance(task, ZeroShot) and task.forget_loss != "auto"
+    if isinstance(method, Negotiated) and method.wish == "auto" and not task.knows_unseen and not wished:
         found.append(
             "Without unseen data the method cannot know when an example looks forgotten, and teaches random labels."
         )
     return found
 
 
-def _reference(request: Request, loaded: LoadedModel) -> nn.Module | None:
+def _reference(request: Request, loaded: LoadedModel, task: Classification) -> nn.Module | None:
     if request.reference is None:
         return None
     model: Any = copy.deepcopy(loaded.model).cpu()
     load_weights(request.reference, model)
-    return model.to(device_of(loaded.model)).eval()  # type: ignore[no-any-return]
+    model = model.to(device_of(loaded.model)).eval()
+    return task.classifier(model) if isinstance(task, ZeroShot) else model

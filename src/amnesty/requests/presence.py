@@ -13,7 +13,7 @@ from pathlib import Path
 from amnesty.data import Column, IndexFile, Selector
 from amnesty.errors import AmnestyError, InvalidInputError, MissingExtraError
 from amnesty.requests.faults import Faults, Place
-from amnesty.requests.request import DataSpec, ModelSpec, SignSpec, SourceSpec
+from amnesty.requests.request import DataSpec, ModelSpec, SignSpec, SourceSpec, TaskKind, ZeroShotSpec
 from amnesty.requests.signing import check_sign
 from amnesty.requests.tracking import check_trackers
 from amnesty.requests.values import nearest
@@ -22,7 +22,13 @@ from amnesty.tasks import usable_device
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl")
 """Endings of files that may be weights: safetensors, and those that ``torch.save`` is given."""
 
-_INSTALLED_AS = {"PIL": "pillow", "model_signing": "model-signing"}
+_INSTALLED_AS = {"PIL": "pillow", "model_signing": "model-signing", "open_clip": "open_clip_torch"}
+
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+"""Files of which the folder of a model that reads has at least one."""
+
+IMAGE_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""Files of which the folder of a model that looks has at least one."""
 
 Where = Callable[..., Place]
 """Tells the place of a value by the keys that lead to it."""
@@ -88,13 +94,16 @@ def _nearby(missing: Path) -> str:
     return f"there is nothing at {missing}{near and f' ({near.strip()})'}"
 
 
-def look_for_model(around: Around, spec: ModelSpec) -> None:
-    """Look for a model's weights, its architecture and its library."""
+def look_for_model(around: Around, spec: ModelSpec, task: TaskKind = "classification") -> None:
+    """Look for a model's weights, its architecture and its library; for two towers, also for what they come with."""
     if spec.weights is not None and around.file(("model", "weights"), spec.weights):
         _check_ending(around, ("model", "weights"), spec.weights)
     path = ("model", spec.kind)
     if spec.kind in ("timm", "torchvision"):
         if around.package(path, spec.kind, "vision"):
+            _look_for_architecture(around, path, spec.kind, spec.name)
+    elif spec.kind == "open_clip":
+        if around.package(path, "open_clip", "clip"):
             _look_for_architecture(around, path, spec.kind, spec.name)
     elif spec.kind == "import":
         around.function(path, spec.name)
@@ -104,13 +113,24 @@ def look_for_model(around: Around, spec: ModelSpec) -> None:
         folder = Path(spec.name)
         if around.package(path, "transformers", "clip") and not (folder / "config.json").is_file():
             around.add(path, f"must be a folder that `save_pretrained` wrote, but {folder} has no config.json.")
+        if task == "zero-shot":
+            _look_for_processor(around, path, folder)
+
+
+def _look_for_processor(around: Around, path: tuple[str, ...], folder: Path) -> None:
+    for what, names in (("tokenizer", TOKENIZERS), ("image processor", IMAGE_PROCESSORS)):
+        if not any((folder / name).is_file() for name in names):
+            text = f"must hold the model's {what}, but {folder} has none of {', '.join(names)}."
+            around.add(path, f"{text} Save it there with `processor.save_pretrained`.")
 
 
 def _look_for_run(around: Around, path: tuple[str, ...], folder: Path) -> None:
     if not (folder / "request.yaml").is_file():
         around.add(path, not_a_run(folder))
-    elif not any((folder / name).exists() for name in ("model.safetensors", "model")):
-        around.add(path, f"is a run that is not over: {folder} has no model.safetensors and no folder `model`.")
+    elif not any((folder / name).exists() for name in ("model.safetensors", "model", "adapter")):
+        around.add(
+            path, f"is a run that is not over: {folder} has no model.safetensors and no folder `model` or `adapter`."
+        )
 
 
 def not_a_run(folder: Path | None) -> str:
@@ -131,7 +151,8 @@ def _look_for_architecture(around: Around, path: tuple[str, ...], library: str, 
     except (ImportError, RuntimeError, AttributeError) as error:  # built for another PyTorch
         around.add(path, f"cannot be used here: {library} does not load: {error}.")
         return
-    wanted = name.partition(".")[0] if library == "timm" else name.lower()  # timm's names may end in a tag
+    wanted = name.lower() if library == "torchvision" else name
+    wanted = name.partition(".")[0] if library == "timm" else wanted  # a name may end in a tag
     if wanted not in known:
         around.add(path, f"must be an architecture of {library}, found {name!r}.{nearest(name, known)}")
 
@@ -139,6 +160,8 @@ def _look_for_architecture(around: Around, path: tuple[str, ...], library: str, 
 def _architectures(library: str) -> list[str]:
     if library == "timm":
         return list(importlib.import_module("timm").list_models())
+    if library == "open_clip":
+        return list(importlib.import_module("open_clip").list_models())
     models = importlib.import_module("torchvision.models")
     return list(models.list_models(module=models))
 
@@ -150,6 +173,18 @@ def look_for_data(around: Around, spec: DataSpec) -> None:
             _look_for_source(around, ("data", key), source)
         elif source is not None and not isinstance(source, float):
             look_for_selector(around, ("data", key, "rows"), source)
+
+
+def look_for_zero_shot(around: Around, spec: ZeroShotSpec) -> None:
+    """Look for what a zero-shot task names beside model and data."""
+    if spec.lora is not None:
+        around.package(("zero_shot", "lora"), "peft", "clip")
+    if isinstance(spec.bank, Path) and around.file(("zero_shot", "bank"), spec.bank) and not spec.bank.stat().st_size:
+        around.add(("zero_shot", "bank"), f"is an empty file: {spec.bank}.")
+    for name, transfer in spec.transfers.items():
+        _look_for_source(around, ("zero_shot", "transfers", name), transfer.data)
+    for key, source in spec.captioned.items():
+        _look_for_source(around, ("zero_shot", key), source)
 
 
 def _look_for_source(around: Around, section: tuple[str, ...], spec: SourceSpec) -> None:

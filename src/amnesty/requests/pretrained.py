@@ -24,18 +24,18 @@ def load_pretrained(folder: Path) -> LoadedModel:
         ModelError: it is no such folder, its type of model needs code of its own, is none that classifies images, or
             is quantised; weights are missing, do not fit, hold more than tensors, or are not finite.
     """
-    transformers = _library()
-    config = _config(folder, transformers)
-    files = weight_files(folder)
-    for file in files:
-        read_state(file)  # says in one line what is wrong with it
-    model = _load(folder, transformers, safe=files[0].suffix == ".safetensors").float()
-    refuse_not_finite(model, folder)
+    transformers = library()
+    config = config_of(folder, transformers)
+    if transformers.CONFIG_MAPPING[config["model_type"]] not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        raise ModelError(
+            f"{folder} is of the type {config['model_type']!r}, of which there are no image classifiers."
+        )
+    model, files = load_whole(folder, transformers.AutoModelForImageClassification, "a classifier")
     names = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
     count = int(model.config.num_labels)
     own = sorted(names) == list(range(count)) and set(names.values()) != {f"LABEL_{i}" for i in range(count)}
     return LoadedModel(
-        model=model.eval(),
+        model=model,
         spec=ModelSpec(kind="huggingface", name=str(folder)),
         files=files,
         classes=count,
@@ -43,6 +43,25 @@ def load_pretrained(folder: Path) -> LoadedModel:
         pretrained=True,
         beside=tuple(path for name in PROCESSORS if (path := folder / name).is_file()),
     )
+
+
+def load_whole(folder: Path, kind: Any, what: str) -> tuple[Any, tuple[Path, ...]]:
+    """Return the model in a folder, float32, in evaluation mode, and the files of its weights.
+
+    Args:
+        folder: with a configuration that `config_of` found right.
+        kind: one of the ``AutoModelFor...`` of transformers.
+        what: it must be, for messages.
+
+    Raises:
+        ModelError: weights are missing, do not fit, hold more than tensors, or are not finite.
+    """
+    files = weight_files(folder)
+    for file in files:
+        read_state(file)  # says in one line what is wrong with it
+    model = _load(folder, kind, what, safe=files[0].suffix == ".safetensors").float()
+    refuse_not_finite(model, folder)
+    return model.eval(), files
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -84,7 +103,8 @@ def _parts(index: Path) -> list[str]:
     return names
 
 
-def _library() -> Any:
+def library() -> Any:
+    """Return transformers; raise `MissingExtraError` where it is not installed."""
     try:
         import transformers
     except ImportError as error:
@@ -92,7 +112,13 @@ def _library() -> Any:
     return transformers
 
 
-def _config(folder: Path, transformers: Any) -> dict[str, Any]:
+def config_of(folder: Path, transformers: Any) -> dict[str, Any]:
+    """Return the configuration in a folder.
+
+    Raises:
+        ModelError: it is no folder of ``save_pretrained``, its type of model needs code of its own, or weights are
+            quantised.
+    """
     if not folder.is_dir():
         raise ModelError(f"There is no folder {folder}; a Hugging Face model is one that `save_pretrained` wrote.")
     if not (folder / "config.json").is_file():
@@ -105,32 +131,31 @@ def _config(folder: Path, transformers: Any) -> dict[str, Any]:
             f"{folder} is of the type {kind!r}, which `transformers` {transformers.__version__} does not know"
             + (": it brings code of its own, which is not run. Make the network by `import:`." if own else ".")
         )
-    if transformers.CONFIG_MAPPING[kind] not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-        raise ModelError(f"{folder} is of the type {kind!r}, of which there are no image classifiers.")
     if "quantization_config" in config:
         raise ModelError(f"{folder} holds quantised weights, which cannot be trained. Give the original ones.")
     return config
 
 
-def _load(folder: Path, transformers: Any, *, safe: bool) -> Any:
+def _load(folder: Path, kind: Any, what: str, *, safe: bool) -> Any:
     try:
         with quiet():
-            model, found = transformers.AutoModelForImageClassification.from_pretrained(
+            model, found = kind.from_pretrained(
                 folder,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=safe,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, by name
             )
     except Exception as error:  # whatever a model's own code may raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ModelError(f"{folder} cannot be loaded: {reason}") from error
     faults = {"missing": found["missing_keys"], "not known": found["unexpected_keys"]}
-    for what, keys in (*faults.items(), ("of another shape", found["mismatched_keys"])):
+    for fault, keys in (*faults.items(), ("of another shape", found["mismatched_keys"])):
         names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in keys)
         if names:
             raise ModelError(
-                f"{folder} does not hold the whole {type(model).__name__}: {len(names)} tensors are {what}, such as "
-                f"{', '.join(names[:3])}. It must be a classifier that was trained and saved as one."
+                f"{folder} does not hold the whole {type(model).__name__}: {len(names)} tensors are {fault}, such as "
+                f"{', '.join(names[:3])}. It must be {what} that was trained and saved as one."
             )
     return model

@@ -9,8 +9,12 @@ from typing import Any, Literal, get_args
 
 from amnesty.data import Selector
 from amnesty.methods import Method
+from amnesty.tasks.zero_shot import TEMPLATES, ForgetLoss, Group, RetainLoss
 
-ModelKind = Literal["timm", "torchvision", "huggingface", "import", "run"]
+TaskKind = Literal["classification", "zero-shot"]
+TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
+
+ModelKind = Literal["timm", "torchvision", "huggingface", "open_clip", "import", "run"]
 MODEL_KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 
 SourceKind = Literal["huggingface", "parquet", "images", "import"]
@@ -22,6 +26,8 @@ ON_DUPLICATES: tuple[OnDuplicates, ...] = get_args(OnDuplicates)
 Likeness = Literal["exact", "pixels", "features"]
 LIKENESSES: tuple[Likeness, ...] = get_args(Likeness)
 
+KeptAdapters = Literal["merged", "separate"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
@@ -29,10 +35,12 @@ class ModelSpec:
 
     Attributes:
         kind: who makes it.
-        name: by kind: an architecture of timm or torchvision; a folder that ``save_pretrained`` wrote;
-            ``package.module:function`` or ``file.py:function``, which makes a network; the folder of an earlier run.
-        weights: a safetensors file, or one of ``torch.save`` that holds nothing but tensors. ``timm`` and
-            ``torchvision`` need it, ``huggingface`` and ``run`` bring their own, for ``import`` it is optional.
+        name: by kind: an architecture of timm, torchvision or open_clip; a folder that ``save_pretrained`` wrote;
+            ``package.module:function`` or ``file.py:function``, which makes a network, or for ``task: zero-shot`` a
+            pair of a network and its processor; the folder of an earlier run.
+        weights: a safetensors file, or one of ``torch.save`` that holds nothing but tensors. ``timm``,
+            ``torchvision`` and ``open_clip`` need it, ``huggingface`` and ``run`` bring their own, for ``import`` it
+            is optional.
         classes: how many the network tells apart; where it is ``None``, as many as the data has.
         options: further arguments of the architecture, or of the function.
     """
@@ -54,6 +62,7 @@ class SourceSpec:
             sub-folder of images a class; a function that returns a data set.
         split: of hub data sets and folders of Parquet.
         image_column, label_column: of tables; ``None`` for the only column of images.
+        caption_column: of tables of captioned images, in place of ``label_column``.
         limit: take the first so many examples only.
         options: arguments of the function.
     """
@@ -63,6 +72,7 @@ class SourceSpec:
     split: str = "train"
     image_column: str | None = None
     label_column: str = "label"
+    caption_column: str = "caption"
     limit: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -118,6 +128,56 @@ class DuplicatesSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TransferSpec:
+    """Another data set, on which a zero-shot model must stay as good; see `amnesty.tasks.zero_shot.Transfer`.
+
+    Attributes:
+        data: where it comes from.
+        class_names: of its labels; ``None`` for the names that the data has.
+        templates: that fit its classes.
+    """
+
+    data: SourceSpec
+    class_names: tuple[str, ...] | None = None
+    templates: tuple[str, ...] = TEMPLATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotSpec:
+    """What ``task: zero-shot`` says beside model and data.
+
+    What is not told here is as for `amnesty.tasks.zero_shot.ZeroShot`.
+
+    Attributes:
+        class_names: words for the labels; ``None`` for the names that the data has.
+        bank: texts, or a file with one a line.
+        adapters: whether low-rank adapters are merged into the saved model, or saved alone.
+        transfers: name of another data set -> see `TransferSpec`.
+    """
+
+    class_names: tuple[str, ...] | None = None
+    templates: tuple[str, ...] = TEMPLATES
+    paraphrases: tuple[str, ...] = ()
+    train: Group = "text_attention"
+    lora: int | Mapping[str, Any] | None = None
+    adapters: KeptAdapters = "merged"
+    retain_loss: tuple[RetainLoss, ...] = ("ce",)
+    forget_loss: ForgetLoss = "auto"
+    anchor: str | None = None
+    bank: tuple[str, ...] | Path = ()
+    transfers: Mapping[str, TransferSpec] = field(default_factory=dict)
+    captions: SourceSpec | None = None
+    forget_captions: SourceSpec | None = None
+    pairs: SourceSpec | None = None
+
+    @property
+    def captioned(self) -> dict[str, SourceSpec]:
+        """The sources of captioned images by key, those that there are."""
+        given = {"captions": self.captions, "forget_captions": self.forget_captions, "pairs": self.pairs}
+        return {key: source for key, source in given.items() if source is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointSpec:
     """How often a run is saved: after so many ``steps``, after so many ``minutes``, whichever comes first."""
 
@@ -139,7 +199,9 @@ class Request:
 
     Attributes:
         name: of the request, for people and folders.
+        task: what the model does.
         model, data: see `ModelSpec` and `DataSpec`.
+        zero_shot: of ``task: zero-shot``; see `ZeroShotSpec`.
         forget: name of a forget set -> what belongs to it; one called ``"forget"`` where there is only one.
         method: with its settings. tuned: whether the request gives any setting itself.
         reference: weights of a model retrained without the forget set, to compare with.
@@ -160,6 +222,8 @@ class Request:
     forget: Mapping[str, Selector]
     method: Method
     tuned: bool = False
+    task: TaskKind = "classification"
+    zero_shot: ZeroShotSpec | None = None
     reference: Path | None = None
     seed: int = 0
     device: str = "auto"

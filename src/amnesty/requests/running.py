@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from amnesty.errors import InterruptedRunError
 from amnesty.evaluation import Evaluator, Scores, check_parquet, write_answers
-from amnesty.files import write_json_lines
+from amnesty.evaluation.zero_shot import zero_shot_facts
+from amnesty.files import write_json, write_json_lines
 from amnesty.reports import check_extra, write_request_report
 from amnesty.requests.aside import set_aside
 from amnesty.requests.audit import write_audit
@@ -22,8 +23,10 @@ from amnesty.requests.rechecking import Rechecked, recheck
 from amnesty.requests.run_folder import RunFolder
 from amnesty.requests.signing import sign
 from amnesty.requests.tracking import Tracking, folder_of_trackers, tracking
+from amnesty.requests.zero_shot import ZERO_SHOT, saved
 from amnesty.studies.run_checks import ORIGINAL
 from amnesty.studies.runs import write_scores
+from amnesty.tasks.zero_shot import ZeroShot
 from amnesty.training import Checkpoints, Stop, Watch, progress_bar, stop_on_signals
 from amnesty.unlearning import Outcome, unlearn
 
@@ -145,15 +148,19 @@ def _stop_here(stop: Callable[[], bool], outcome: Outcome, folder: RunFolder) ->
 def evaluated(prepared: Prepared, outcome: Outcome) -> dict[str, Scores]:
     """Score the original, the unlearned model and the reference, by name."""
     evaluator = Evaluator(prepared.task, prepared.reference, seed=prepared.request.seed)
-    found = {ORIGINAL: evaluator.original, prepared.method: evaluator(outcome.model, seconds=outcome.seconds)}
+    found = {
+        ORIGINAL: evaluator.original,
+        prepared.method: evaluator(saved(prepared.task, outcome.model), seconds=outcome.seconds),
+    }
     return found if evaluator.reference is None else found | {REFERENCE: evaluator.reference}
 
 
 def _rechecked(prepared: Prepared, outcome: Outcome) -> tuple[Rechecked, ...]:
-    parts = prepared.task.parts
-    unseen = parts.get("holdout", parts.get("validation"))
-    sources, seed = prepared.parts.sources, prepared.request.seed
-    return recheck(prepared.task.model, outcome.model, prepared.earlier, sources, unseen, seed=seed)
+    parts = prepared.parts
+    unseen = parts["holdout"] if "holdout" in parts else parts.get("validation")
+    return recheck(
+        prepared.task.model, outcome.model, prepared.earlier, parts.sources, unseen, seed=prepared.request.seed
+    )
 
 
 def _tracking(prepared: Prepared, out: Path) -> AbstractContextManager[Tracking]:
@@ -179,4 +186,7 @@ def _write(prepared: Prepared, folder: Path, outcome: Outcome, scores: Mapping[s
     sets = {name: tuple(sorted(prepared.parts.hashes[name])) for name in prepared.parts.forget}
     write_forgotten(folder, Forgotten(prepared.request.name, sets), prepared.earlier.forgotten)
     write_answers(folder / ANSWERS, {name: found.answers for name, found in scores.items() if found.answers})
+    if isinstance(prepared.task, ZeroShot):
+        after: Any = saved(prepared.task, outcome.model)
+        write_json(folder / ZERO_SHOT, zero_shot_facts(prepared.task, after))
     write_scores(folder, scores_document(prepared, scores), scores)

@@ -20,15 +20,19 @@ from amnesty.requests.request import (
     SignSpec,
     SourceKind,
     SourceSpec,
+    TaskKind,
 )
 from amnesty.requests.selectors_from import read_selector
-from amnesty.requests.vocabulary import HOLDOUT, MODEL, SIGN, SOURCE, Kinds
+from amnesty.requests.vocabulary import HOLDOUT, SIGN, SOURCE, Kinds, model_kinds
 from amnesty.requests.yaml_file import UNUSABLE, Node
 from amnesty.training.settings import Between, Count, Part, Positive
 
-_MODEL_EXAMPLE = "model: {timm: resnet18, weights: model.safetensors}"
+_MODEL_EXAMPLES: dict[TaskKind, str] = {
+    "classification": "model: {timm: resnet18, weights: model.safetensors}",
+    "zero-shot": "model: {huggingface: clip}",
+}
 _SOURCE_EXAMPLE = "training: {parquet: train.parquet}"
-_NEEDS_WEIGHTS = ("timm", "torchvision")
+_NEEDS_WEIGHTS = ("timm", "torchvision", "open_clip")
 
 _REFUSED_OPTIONS = {
     "timm": (
@@ -36,6 +40,11 @@ _REFUSED_OPTIONS = {
         *("pretrained_strict", "model_name", "cache_dir"),
     ),
     "torchvision": ("weights", "weights_backbone", "num_classes", "pretrained", "progress", "name"),
+    "open_clip": (
+        *("model_name", "pretrained", "load_weights", "precision", "device", "jit", "pretrained_image"),
+        *("pretrained_text", "pretrained_image_path", "pretrained_text_path", "cache_dir", "output_dict"),
+        *("weights_only", "aug_cfg"),
+    ),
 }
 """Options of an architecture that this library gives itself, or that would fetch or unpickle weights."""
 
@@ -43,16 +52,17 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FUNCTION = re.compile(r"(?P<where>.+\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)")
 
 
-def read_model(section: Section) -> ModelSpec | None:
-    """Return which model; ``None`` after its faults were noted."""
-    kind = cast("ModelKind | None", section.choose(MODEL, _MODEL_EXAMPLE))
+def read_model(section: Section, task: TaskKind = "classification") -> ModelSpec | None:
+    """Return which model, of those that can do the task; ``None`` after its faults were noted."""
+    kinds = model_kinds(task)
+    kind = cast("ModelKind | None", section.choose(kinds, _MODEL_EXAMPLES[task]))
     if kind is None:
         return None
     name = read_name(section, kind, hub=False)
-    weights = section.path("weights") if "weights" in MODEL[kind] else None
+    weights = section.path("weights") if "weights" in kinds[kind] else None
     if kind in _NEEDS_WEIGHTS:
         section.require("weights", "weights: model.safetensors")
-    options = read_options(section, _REFUSED_OPTIONS.get(kind, ())) if "options" in MODEL[kind] else {}
+    options = read_options(section, _REFUSED_OPTIONS.get(kind, ())) if "options" in kinds[kind] else {}
     classes = section.take("classes", Count | None)
     return (
         None if name is None else ModelSpec(kind=kind, name=name, weights=weights, classes=classes, options=options)
@@ -67,7 +77,7 @@ def read_name(section: Section, kind: str, *, hub: bool) -> str | None:
     text = section.take(kind, str)
     if text is None:
         return None
-    if kind in ("timm", "torchvision"):
+    if kind in _NEEDS_WEIGHTS:
         return str(text)
     if kind == "import":
         return _function(section, text)
@@ -101,15 +111,16 @@ def read_options(section: Section, refused: tuple[str, ...] = ()) -> dict[str, A
         elif not key.isidentifier():
             options.add(key, "must be the name of an argument.")
         else:
-            found[key] = _plain(options[key], options.named(key), options)
+            found[key] = plain_value(options[key], options.named(key), options)
     return found
 
 
-def _plain(node: Node, name: str, section: Section) -> Any:
+def plain_value(node: Node, name: str, section: Section) -> Any:
+    """Return what a node holds, lists and mappings too; numbers that are not finite are noted."""
     if isinstance(node.value, dict):
-        return {key: _plain(value, f"{name}.{key}", section) for key, value in node.value.items()}
+        return {key: plain_value(value, f"{name}.{key}", section) for key, value in node.value.items()}
     if isinstance(node.value, list):
-        return [_plain(value, f"{name}[{i}]", section) for i, value in enumerate(node.value)]
+        return [plain_value(value, f"{name}[{i}]", section) for i, value in enumerate(node.value)]
     if isinstance(node.value, float) and not math.isfinite(node.value):
         section.faults.add(node.place, f"`{name}` must be finite, found {node.found}.")
     return None if node.value is UNUSABLE else node.value
@@ -159,10 +170,11 @@ def read_source(section: Section, kinds: Kinds = SOURCE) -> SourceSpec | None:
         return None
     name = read_name(section, kind, hub=True)
     options = read_options(section) if kind == "import" else {}
-    table = "split" in SOURCE[kind]
-    split = section.take("split", str, "train") if table else "train"
-    image = section.take("image_column", str | None) if table else None
-    label = section.take("label_column", str, "label") if table else "label"
+    beside = kinds[kind]
+    split = section.take("split", str, "train") if "split" in beside else "train"
+    image = section.take("image_column", str | None) if "image_column" in beside else None
+    label = section.take("label_column", str, "label") if "label_column" in beside else "label"
+    caption = section.take("caption_column", str, "caption") if "caption_column" in beside else "caption"
     limit = section.take("limit", Count | None)
     if not re.fullmatch(r"[\w.+-]+(\[[\w%:.-]*\])?", split):
         section.add("split", f"must be the name of a split, found {split!r}.")
@@ -170,7 +182,14 @@ def read_source(section: Section, kinds: Kinds = SOURCE) -> SourceSpec | None:
     if name is None:
         return None
     return SourceSpec(
-        kind=kind, name=name, split=split, image_column=image, label_column=label, limit=limit, options=options
+        kind=kind,
+        name=name,
+        split=split,
+        image_column=image,
+        label_column=label,
+        caption_column=caption,
+        limit=limit,
+        options=options,
     )
 
 

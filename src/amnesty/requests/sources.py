@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,23 +59,25 @@ class Sources:
         return max(int(labels.max()) + 1, len(class_names(self.training) or ()))
 
 
-def load_sources(data: DataSpec, inputs: InputsSpec | None = None) -> Sources:
+def load_sources(data: DataSpec, inputs: InputsSpec | None = None, load: Load | None = None) -> Sources:
     """Load all data sets of a request.
 
     Args:
         data: of the request.
         inputs: how images become inputs, where it is not ``data.inputs``; see `amnesty.requests.inputs.inputs_of`.
+        load: loads one, where its images become inputs in another way.
 
     Raises:
         InvalidInputError: see `load_source`.
         DataError: the data sets number the same classes differently.
     """
     wanted = data.inputs if inputs is None else inputs
-    loaded = {"training": _load(data.training, wanted, None)}
+    load = load or (lambda spec, part, names: _load(spec, wanted, names))
+    loaded = {"training": load(data.training, "training", None)}
     names = class_names(loaded["training"].dataset)
     for part, spec in (("holdout", data.holdout), ("validation", data.validation)):
         if isinstance(spec, SourceSpec):
-            loaded[part] = _load(spec, wanted, names)
+            loaded[part] = load(spec, part, names)
             refuse_other_order(names, class_names(loaded[part].dataset), "the training data", f"the {part} data")
     if data.inputs != InputsSpec() and not any(one.converted for one in loaded.values()):
         raise InvalidInputError(
@@ -122,12 +124,15 @@ def load_source(spec: SourceSpec, inputs: InputsSpec, classes: Sequence[str] | N
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
+    """A data set of inputs and labels, and where it came from."""
+
     spec: SourceSpec
     dataset: Any
     converted: bool  # by `inputs`
 
     def describe(self, inputs: InputsSpec) -> dict[str, Any]:
+        """Return plain values for a record."""
         names = class_names(self.dataset)
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(inputs).items()}
         return {
@@ -141,37 +146,53 @@ class _Loaded:
         }
 
 
-def _load(spec: SourceSpec, inputs: InputsSpec, classes: Sequence[str] | None) -> _Loaded:
+Load = Callable[[SourceSpec, str, Sequence[str] | None], Loaded]
+"""Loads a source for the part of that name, its classes numbered as these names, where there are some."""
+
+
+def _load(spec: SourceSpec, inputs: InputsSpec, classes: Sequence[str] | None) -> Loaded:
     wanted = Inputs(**{field.name: getattr(inputs, field.name) for field in dataclasses.fields(InputsSpec)})
     if spec.kind == "import":
         return _imported(spec, wanted)
     if spec.kind == "images":
         folder = ImageFolder(spec.name, inputs=wanted, class_names=classes, limit=spec.limit)
-        return _Loaded(spec, folder, True)
+        return Loaded(spec, folder, True)
     name = Path(spec.name) if spec.kind == "parquet" else spec.name
     options = dataclasses.asdict(wanted)
     images = load_images(name, spec.split, spec.image_column, spec.label_column, spec.limit, **options)
-    return _Loaded(spec, images, True)
+    return Loaded(spec, images, True)
 
 
-def _imported(spec: SourceSpec, inputs: Inputs) -> _Loaded:
+def imported(spec: SourceSpec) -> Any:
+    """Return the data set that a function makes.
+
+    Raises:
+        InvalidInputError: it cannot be called, or makes no data set whose examples are read by number.
+        UnknownNameError: there is no such function.
+        DataError: the data set is empty.
+    """
     with seeded(0, torch.device("cpu")):
         dataset = call(spec.name, spec.options)
     _check_kind(dataset, spec.name)
-    if _is_table(dataset) and dataset.format["type"] is None:
+    return dataset
+
+
+def _imported(spec: SourceSpec, inputs: Inputs) -> Loaded:
+    dataset = imported(spec)
+    if is_table(dataset) and dataset.format["type"] is None:
         images = images_of(dataset, spec.name, spec.image_column, spec.label_column, spec.limit, inputs)
-        return _Loaded(spec, images, True)
+        return Loaded(spec, images, True)
     if spec.limit is not None:
         dataset = Subset(dataset, range(min(spec.limit, len(dataset))))
-    image, label = _first(dataset, spec.name)
+    image, label = first_of(dataset, spec.name)
     if label is None:
         raise DataError(f"The examples of {spec.name} have no label.")
-    dataset = dataset if reads_batches(dataset) or _is_table(dataset) else _Named(dataset, spec.name)
+    dataset = dataset if reads_batches(dataset) or is_table(dataset) else Named(dataset, spec.name)
     if hasattr(image, "convert"):  # an image of PIL
-        return _Loaded(spec, Converted(dataset, inputs), True)
+        return Loaded(spec, Converted(dataset, inputs), True)
     if not isinstance(image, torch.Tensor):
         raise DataError(f"{spec.name} must give inputs that are tensors or PIL images, found {type(image).__name__}.")
-    return _Loaded(spec, dataset, False)
+    return Loaded(spec, dataset, False)
 
 
 def _check_kind(dataset: Any, name: str) -> None:
@@ -191,11 +212,12 @@ def _check_kind(dataset: Any, name: str) -> None:
         raise DataError(f"The data set of {name} is empty.")
 
 
-def _is_table(dataset: Any) -> bool:
+def is_table(dataset: Any) -> bool:
+    """Say whether this is a data set of Hugging Face."""
     return hasattr(dataset, "column_names") and hasattr(dataset, "features") and hasattr(dataset, "format")
 
 
-class _Named(Dataset[Any]):
+class Named(Dataset[Any]):
     """A data set of the user's; where an example cannot be read, the error says which."""
 
     def __init__(self, dataset: Any, name: str) -> None:
@@ -213,8 +235,9 @@ class _Named(Dataset[Any]):
             raise DataError(f"Example {index} of {self._name} cannot be read: {one_line(error)}") from error
 
 
-def _first(dataset: Any, name: str) -> tuple[Any, Any]:
-    example = _Named(dataset, name)[0]
+def first_of(dataset: Any, name: str) -> tuple[Any, Any]:
+    """Return the input and the label of the first example; raise `DataError` where it is neither pair nor mapping."""
+    example = Named(dataset, name)[0]
     image, label = input_and_label(example)
     if image is None:
         raise DataError(

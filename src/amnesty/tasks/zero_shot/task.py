@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from amnesty.data import Batches
 from amnesty.errors import InvalidInputError
+from amnesty.seeds import derive, seeded
 from amnesty.tasks.base import Loss, Role, Source, device_of, evaluating
 from amnesty.tasks.classification import Classification
 from amnesty.tasks.forgetting import labelled_as, uniform
@@ -123,7 +124,8 @@ class ZeroShot(Classification):
         self._texts, self.bank = tuple(bank), reader(list(bank)) if bank else None
         towers = shared_copy(model)
         if lora is not None:
-            towers = with_adapters(towers, group, lora)
+            with seeded(derive(0, "adapters"), device_of(model)):  # they start at random, and alike for every task
+                towers = with_adapters(towers, group, lora)
         else:
             for name, p in towers.named_parameters():
                 p.requires_grad_(name in group)
