@@ -67,8 +67,9 @@ class HiddenStates(nn.Module):
 class TextEncoder(Task):
     """A text encoder that must hand over, for a concept, what it hands over for an anchor; all else as before.
 
-    The zero-shot game does not make an image generator forget: it moves the one position that the pooled feature is
-    read from, and a generator reads them all. This task moves what the generator reads. Each concept is a player.
+    The zero-shot game leaves it to chance whether an image generator forgets: it moves the one position that the pooled
+    feature is read from, and a generator reads them all. This task moves what the generator reads. Each concept is a
+    player.
 
     Args:
         encoder: of the generator, such as ``pipe.text_encoder``, a ``CLIPTextModel``. It is never changed.
@@ -203,8 +204,8 @@ class TextEncoder(Task):
 def text_encoder_of(classifier: ZeroShotClassifier, pipe: Any) -> nn.Module:
     """Return the text tower of an unlearned zero-shot classifier as the text encoder of a diffusers pipeline.
 
-    It has the type of the pipeline's own encoder, its precision and device. Mind that the zero-shot game alone leaves
-    a generator able to draw what was forgotten: see `TextEncoder`.
+    It has the type of the pipeline's own encoder, its precision and device. Mind that the zero-shot game alone
+    leaves it to chance what a generator draws: see `TextEncoder`.
 
     Args:
         classifier: whose towers are a ``CLIPModel`` of the checkpoint that the pipeline's encoder is of.
