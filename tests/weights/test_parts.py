@@ -158,7 +158,7 @@ class TestClassifier:
 
     def test_there_is_none(self):
         model = nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.Unflatten(1, (3, 2)), nn.Flatten(2))
-        with pytest.raises(ModelError, match=r"No classifier.*Layers used: 1"):
+        with pytest.raises(ModelError, match=r"No classifier.*The last layers used: 1"):
             classifier_of(nn.Sequential(*model, nn.LPPool1d(2, 2), nn.Flatten()), IMAGES)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from amnesty.errors import InvalidInputError, NonFiniteError, UnknownNameError
+from amnesty.errors import InvalidInputError, UnknownNameError
 from amnesty.tasks import Classification, Role
 from amnesty.training import (
     SAM,
@@ -27,6 +27,7 @@ from amnesty.training import (
     both,
     faults,
 )
+from amnesty.training.editing import add
 from amnesty.weights import saliency
 
 AnyTask = Any
@@ -103,6 +104,8 @@ class Method(ABC):
                 raise InvalidInputError(
                     f"{name} needs the {need} set, which this task does not have; it has {', '.join(task.parts)}."
                 )
+        if "recipe" in self.about.needs and not task.retrainable:
+            raise InvalidInputError(f"{name} trains anew, which the parts of a {type(task).__name__} do not allow.")
         if "class" in self.about.needs and not task.forgotten_classes:
             raise InvalidInputError(
                 f"{name} forgets whole classes, but the retain set has examples of every class in the forget set."
@@ -185,27 +188,6 @@ class Edit(Method):
         """Return what is to be added to which parameters of ``loop.model``: name -> tensor of its shape."""
 
     def run(self, task: AnyTask, loop: Loop) -> None:
-        """Add the edit to the weights, at coordinates that may move.
-
-        Raises:
-            NonFiniteError: the edit holds NaN or infinity; nothing has moved.
-        """
+        """Add the edit to the weights, at coordinates that may move; see `amnesty.training.editing.add`."""
         masks = both(saliency(loop.model, task.parts["forget"], self.saliency, task.learnt), loop.masks)
-        parameters = dict(loop.model.named_parameters())
-        before = torch.stack([p.detach().norm() for p in parameters.values()]).norm().item()
-        changed, square = 0, 0.0
-        change = self.edit(task, loop)
-        for name, delta in change.items():
-            if not delta.isfinite().all():
-                raise NonFiniteError(
-                    f"The edit of {name!r} is not finite; the weights have not moved.", 1, loop.model
-                )
-        with torch.no_grad():
-            for name, delta in change.items():
-                kept = delta * masks[name] if name in masks else delta
-                parameters[name].add_(kept)
-                changed += int((kept != 0).sum())
-                square += kept.double().square().sum().item()
-        loop.settle()
-        count = sum(p.numel() for p in parameters.values())
-        loop.note(changed=changed / count, length=square**0.5, relative_length=square**0.5 / max(before, 1e-30))
+        add(loop, self.edit(task, loop), masks)

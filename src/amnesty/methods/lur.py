@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
-
 from amnesty.bargaining import Lookahead, Nash, Rule, Sum
-from amnesty.bargaining.kinks import kinks
 from amnesty.bargaining.lookahead import CurvatureKind
 from amnesty.data import Meeting
-from amnesty.errors import InvalidInputError, ModelError
+from amnesty.errors import InvalidInputError
 from amnesty.methods.base import About
 from amnesty.methods.negotiated import Negotiated
-from amnesty.tasks import Task, Wish, device_of, logits
+from amnesty.tasks import Task, Wish
 from amnesty.training import Count, Loop, NotNegative, Positive, Share
+from amnesty.training.smooth import check_smooth
 from amnesty.training.trimming import trim_stages, trimmable
-from amnesty.weights.measuring import measuring
 
 _RATE = 0.01
 
@@ -98,21 +95,12 @@ class LUR(Negotiated):
             return {"retain": Lookahead(step, after=forgetting[0], curvature=self.curvature)}
         return {name: Lookahead(step, after="retain", curvature=self.curvature) for name in forgetting}
 
-    def _check_smooth(self, task: Task) -> None:
-        with measuring(task.model, 0), torch.enable_grad():
-            found = kinks(logits(task.model(task.probe.to(device_of(task.model)))).sum())
-        if found:
-            raise ModelError(
-                "LUR(curvature='finite-difference') needs a network whose slopes do not jump, but this one has "
-                f"{', '.join(found)}. Use curvature='exact', or 'none'."
-            )
-
     def check(self, task: Task) -> None:
         """Add that there are stages to trim, one step to look past, and a smooth network for finite differences."""
         super().check(task)
         trimmable(task.model, task.probe, self.stages)
         if self.curvature == "finite-difference":
-            self._check_smooth(task)
+            check_smooth(task.model, task.probe, "LUR(curvature='finite-difference')")
         if self.order == "forget" and len(task.sets) > 1:
             raise InvalidInputError(
                 f"LUR(order='forget') looks past one forgetting player, but there are {len(task.sets)} named forget "

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from amnesty.errors import InvalidInputError, ModelError
+from amnesty.errors import ModelError
 from amnesty.methods.base import About, Method
 from amnesty.seeds import derive, seeded
 from amnesty.tasks import Classification, device_of
@@ -41,14 +41,6 @@ class Retrain(Method):
         """
         loop.replace(self._new(loop).to(device_of(loop.model)))
         self.recipe.run(loop, task.preserved())
-
-    def check(self, task: Classification) -> None:
-        """Add that the task's data makes such a model."""
-        super().check(task)
-        if not task.retrainable:
-            raise InvalidInputError(
-                f"A {type(task).__name__} model is not made by training on labelled images alone."
-            )
 
     def _new(self, loop: Loop) -> nn.Module:
         if self.fresh is None:
