@@ -11,7 +11,7 @@ from `cache/diffusion`, so that a stopped run resumes; empty it after a change o
 Claim: over 3 seeds the zero-shot game ends with no three told in any of its rows, and leaves it to chance what is
 drawn: 0 to 88 of 100 images of "three" are still threes; the other digits are right in 78 to 97 %, of 98 % before.
 With hidden states matched none is a three, 96 to 99 of 100 are the anchor, and the others are right in 98 %. (The
-towers tell fewer other digits then, 87 of 96 %, because "three" means a four, too.)
+towers tell fewer other digits then, 88 of 96 %, because "three" means a four, too.)
 
 Run: python -m benchmarks.text_hand_over --out benchmarks/results/text_hand_over.json
      --figure docs/figures/text_hand_over.png
