@@ -27,6 +27,20 @@ class Checker:
             more = f"; and {len(self.faults) - 5} more faults" if len(self.faults) > 5 else ""
             raise ReportError(f"{self.where}: {'; '.join(self.faults[:5])}{more}.")
 
+    def file(self, content: object, schema: int, named: bool = True) -> Mapping[str, Any]:
+        """The content of a file, an object. Raises `ReportError` at once if it is of another schema.
+
+        Files that are not ``named`` may leave their schema out.
+        """
+        data = self.mapping(content, "the file")
+        found = data.get("schema", None if named else schema)
+        if not self.faults and found != schema:
+            raise ReportError(
+                f"{self.where}: `schema` is {found!r}, but this version of Amnesty reads schema {schema}. Make the "
+                "report with the version that wrote the file."
+            )
+        return data
+
     def mapping(self, value: object, name: str) -> Mapping[str, Any]:
         """A JSON object; a missing one is empty."""
         if value is None:

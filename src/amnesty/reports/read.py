@@ -49,12 +49,7 @@ def parse_scores(content: object, where: str, name: str = "") -> Scores:
         ReportError: Another schema, wrong types, fractions outside [0, 1], or an unknown reference.
     """
     check = Checker(where)
-    data = check.mapping(content, "the file")
-    if not check.faults and data.get("schema") != SCHEMA:
-        raise ReportError(
-            f"{where}: `schema` is {data.get('schema')!r}, but this version of Amnesty reads schema {SCHEMA}. "
-            "Make the report with the version that wrote the file."
-        )
+    data = check.file(content, SCHEMA)
     about = check.mapping(data.get("scenario"), "scenario")
     named = check.text(about.get("name"), "scenario.name") or name
     methods = _parse_methods(check, data.get("methods"))

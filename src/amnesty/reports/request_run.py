@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amnesty.errors import ReportError
 from amnesty.evaluation import Answers, read_answers
 from amnesty.reports.check import Checker
 from amnesty.reports.read import HISTORY, SCORES, json_lines, parse_json, parse_scores, read_text
@@ -159,12 +158,7 @@ def parse_facts(content: object, where: str) -> Facts:
         ReportError: another schema, no name, or values of other types.
     """
     check = Checker(where)
-    data = check.mapping(content, "the file")
-    if not check.faults and data.get("schema", SCHEMA) != SCHEMA:
-        raise ReportError(
-            f"{where}: `schema` is {data.get('schema')!r}, but this version of Amnesty reads schema {SCHEMA}. "
-            "Make the report with the version that wrote the file."
-        )
+    data = check.file(content, SCHEMA, named=False)
     if not data.get("name") and not check.faults:
         check.fault("name", "the request's name", data.get("name"))
     duplicates = check.mapping(data.get("duplicates"), "duplicates")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amnesty.errors import ReportError
 from amnesty.reports.check import Checker
 from amnesty.reports.images import png_uri
 from amnesty.reports.read import parse_json, read_text
@@ -104,12 +103,7 @@ def read_zero_shot(path: Path) -> ZeroShotRun | None:
 def parse_zero_shot(content: object, where: str) -> ZeroShotRun:
     """Check the content of a zero_shot.json. Raises `ReportError` as `read_zero_shot`."""
     check = Checker(where)
-    data = check.mapping(content, "the file")
-    if not check.faults and data.get("schema") != SCHEMA:
-        raise ReportError(
-            f"{where}: `schema` is {data.get('schema')!r}, but this version of Amnesty reads schema {SCHEMA}. "
-            "Make the report with the version that wrote the file."
-        )
+    data = check.file(content, SCHEMA)
     names = _texts(check, data, "class_names")
     if len(set(names)) < max(2, len(names)):
         check.fault("class_names", "two or more different names", list(names))
