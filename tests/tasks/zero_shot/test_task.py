@@ -144,8 +144,8 @@ class TestMethods:
             )
 
 
-CANNOT = {"boundary_expanding", "boundary_shrink", "ct", "retrain"}
-"""What needs a layer for the logits, square kernels, pixels where there are image features, or all the data."""
+CANNOT = {"boundary_expanding", "boundary_shrink", "ct", "omp", "retrain"}
+"""What needs a layer for the logits, square kernels, pixels where there are image features, or training anew."""
 
 
 class TestWhatMoves:
