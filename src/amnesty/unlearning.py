@@ -151,10 +151,8 @@ def _check_checkpoints(checkpoints: Checkpoints) -> None:
 
 
 def _read_by_methods(task: Task) -> dict[str, Source]:
-    named = [f"forget/{name}" for name in task.sets]
-    return {
-        name: task.sources[name] for name in (named or ["forget"]) + ["retain", "validation"] if name in task.sources
-    }
+    unread = {"holdout", "nonmembers", *(["forget"] if task.sets else [])}
+    return {name: source for name, source in task.sources.items() if name not in unread}
 
 
 def _synchronise(device: torch.device) -> None:

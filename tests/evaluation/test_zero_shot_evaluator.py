@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from amnesty.errors import MissingMeasureError
+from amnesty.data import plant_canaries
+from amnesty.errors import InvalidInputError, MissingMeasureError
 from amnesty.evaluation import Evaluator, evaluate, rescored
 from amnesty.evaluation.measures import is_own
 from tests import tiny
@@ -55,3 +56,17 @@ def test_what_the_task_lacks_is_said(evaluator):
     with pytest.raises(MissingMeasureError, match=r"`amnesty.ZeroShot` with `transfers`"):
         evaluate(plain, plain.model)["transfer_accuracy"]
     assert not any(np.isnan(v) for v in evaluator.original.values())
+
+
+def test_another_image_tower_is_shown_pixels_when_it_learns_again():
+    cached, plain = task_of(train="text"), task_of(train="text", cache=False)
+    other = cached.classifier(toy.untrained(seed=1))
+    found, expected = (evaluate(task, other, also=["relearning"]).own for task in (cached, plain))
+    assert "relearning_p" in found
+    assert found == pytest.approx(expected)
+
+
+def test_canaries_are_refused():
+    canaries = plant_canaries(tiny.blobs(30), tiny.blobs(20, seed=5), 5, tiny.CLASSES, seed=0)
+    with pytest.raises(InvalidInputError, match="a zero-shot task reads pictures"):
+        Evaluator(task_of(), canaries=canaries)

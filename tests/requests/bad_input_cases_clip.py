@@ -219,7 +219,7 @@ FOUND: dict[str, Case] = {
     "words that are not known": unusable("cannot tell", "'teal'", class_names=["teal", "mauve"]),
     "an anchor that the data does not have": unusable("'gren'", forget_loss="anchor", anchor="gren"),
     "an anchor that is forgotten": Case(
-        ("`zero_shot.anchor`", "'red'"),
+        ("`anchor`", "'red'"),
         asked({"forget_loss": "anchor", "anchor": "red"}, forget="forget: {classes: [red]}"),
         clip(),
         needs=NEEDS,

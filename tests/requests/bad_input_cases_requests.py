@@ -63,7 +63,7 @@ WORDS: dict[str, Case] = {
     ),
     "an unknown precision": Case(("`precision`", "int4"), right(p="precision: int4")),
     "a name with a way out": Case(("`name`", "../escaped"), right(name="name: ../escaped")),
-    "a name that is a path": Case(("`name`", "/tmp/escaped"), right(name="name: /tmp/escaped")),
+    "a name that is a path": Case(("`name`", "/escaped"), right(name="name: /escaped")),
     "a forget set with a way out": Case(
         ("../../escaped", "name"), right(forget="forget: {sets: {../../escaped: {indices: [1]}}}")
     ),

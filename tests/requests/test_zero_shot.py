@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.data import Subset
 
-from amnesty.errors import DataError, InvalidInputError
+from amnesty.errors import DataError
 from amnesty.requests.leaks import penultimate
-from amnesty.requests.zero_shot import check_anchor, saved, settings_of, texts_in
+from amnesty.requests.zero_shot import saved, settings_of, texts_in
 from amnesty.tasks.zero_shot import ZeroShot
 
 clip_runs = pytest.importorskip("tests.requests.clip_runs", reason="the extras `clip` or `vision` are not installed")
@@ -32,12 +32,6 @@ def test_texts_stand_one_a_line(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="UTF-8"):
         texts_in(path)
-
-
-def test_an_anchor_must_be_kept():
-    check_anchor(task(forget_loss="anchor", anchor="blue"))
-    with pytest.raises(InvalidInputError, match="all of 'red' is to be forgotten"):
-        check_anchor(task(forget_loss="anchor", anchor="red"))
 
 
 def test_copies_are_looked_for_among_image_features():

@@ -71,6 +71,8 @@ class Evaluator:
             raise InvalidInputError(f"Only classifiers are scored so far; this is a {type(task).__name__} task.")
         if second_reference is not None and reference is None:
             raise InvalidInputError("`second_reference` is compared with `reference`: give both.")
+        if canaries is not None and isinstance(task, ZeroShot):
+            raise InvalidInputError("Canaries are scored for classifiers; a zero-shot task reads pictures.")
         self._zero_shot = ZeroShotMeasures(task, seed) if isinstance(task, ZeroShot) else None
         task.check()
         _refuse_overlap(task)
@@ -162,8 +164,9 @@ class Evaluator:
         if "teachers" in self.also:
             like_untrained(found, self.task, said["forget"].logits, self._forget(), self.seed)
         if self._control is not None:
-            retain = self.task.parts.get("retain")
-            relearned(found, model, self.task.model, self._forget(), self._control, retain, self.seed)
+            forget, control = (self.task.seen_by(model, part) for part in (self._forget(), self._control))
+            retain = self.task.seen_by(model, self.task.parts["retain"]) if "retain" in self.task.parts else None
+            relearned(found, model, self.task.model, forget, control, retain, self.seed)
         return found
 
     def _forget(self) -> Source:

@@ -111,7 +111,7 @@ class Looked:
         return data if most == len(data) else Subset(data, sorted(drawn.tolist()))
 
 
-class Seen:
+class Encoded:
     """What one model makes of the images and texts of a task.
 
     It runs in evaluation mode, float32, on its own device, some images at a time; what is returned is on the CPU.

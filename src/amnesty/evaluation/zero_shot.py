@@ -15,7 +15,7 @@ from amnesty.errors import InvalidInputError
 from amnesty.evaluation.further import Further
 from amnesty.evaluation.intervals import Interval, paired_difference, wilson
 from amnesty.evaluation.membership import membership_test
-from amnesty.evaluation.two_towers import Looked, Seen
+from amnesty.evaluation.two_towers import Encoded, Looked
 from amnesty.evaluation.zero_shot_changes import SCHEMA, zero_shot_facts
 from amnesty.tasks.zero_shot import ZeroShot, ZeroShotClassifier
 
@@ -52,8 +52,8 @@ class ZeroShotMeasures:
         self._looked = Looked(task, seed)
 
     @cached_property
-    def _original(self) -> Seen:
-        return Seen(self._looked, self._looked.task.model)
+    def _original(self) -> Encoded:
+        return Encoded(self._looked, self._looked.task.model)
 
     def take(self, found: Further, model: nn.Module) -> None:
         """Take every measure that the task has the data for; of the others, keep the reason.
@@ -66,7 +66,7 @@ class ZeroShotMeasures:
             reason = f"it asks two towers, found {type(model).__name__}; pass `task.classifier(model)`."
             found.absent.update(dict.fromkeys(chain.from_iterable(keys for keys, _ in _MEASURES), reason))
             return
-        own = self._original if model is self._looked.task.model else Seen(self._looked, model)
+        own = self._original if model is self._looked.task.model else Encoded(self._looked, model)
         for keys, measure in _MEASURES:
             try:
                 found.numbers.update(measure(own, self._original))
@@ -74,7 +74,7 @@ class ZeroShotMeasures:
                 found.absent.update(dict.fromkeys(keys, str(error)))
 
 
-def _transfers(own: Seen, before: Seen) -> Taken:
+def _transfers(own: Encoded, before: Encoded) -> Taken:
     if not own.transfers:
         raise InvalidInputError("it needs other data sets: give the task `transfers`.")
     found: Taken = {}
@@ -88,18 +88,18 @@ def _transfers(own: Seen, before: Seen) -> Taken:
     return _told("transfer_accuracy", mean_of(rates), count) | _told("transfer_change", mean_of(changes)) | found
 
 
-def _recall(own: Seen, before: Seen, within: int) -> Taken:
+def _recall(own: Encoded, before: Encoded, within: int) -> Taken:
     found: Taken = {}
     for key, side in zip(("image_to_text", "text_to_image"), own.captions, strict=True):
         found |= _share(f"{key}_recall_at_{within}", side.found(within).numpy())
     return found
 
 
-def _image_drift(own: Seen, before: Seen) -> Taken:
+def _image_drift(own: Encoded, before: Encoded) -> Taken:
     return {"image_feature_drift": _drift(own.kept_images, before.kept_images)}
 
 
-def _text_drift(own: Seen, before: Seen) -> Taken:
+def _text_drift(own: Encoded, before: Encoded) -> Taken:
     return {"text_feature_drift": _drift(own.kept_texts, before.kept_texts)}
 
 
@@ -111,17 +111,17 @@ def _drift(now: Tensor, before: Tensor) -> float:
     return 1.0 - min(1.0, float(F.cosine_similarity(now.double(), before.double()).mean()))
 
 
-def _paraphrased(own: Seen, before: Seen) -> Taken:
+def _paraphrased(own: Encoded, before: Encoded) -> Taken:
     together, alone = own.paraphrased
     best = max(alone, key=lambda right: int(right.sum()))
     return _share("paraphrased_forget_accuracy", together) | _share("best_paraphrase_forget_accuracy", best)
 
 
-def _probed(own: Seen, before: Seen) -> Taken:
+def _probed(own: Encoded, before: Encoded) -> Taken:
     return _share("probe_forget_accuracy", (before if own.sees_alike else own).probed)
 
 
-def _pair_membership(own: Seen, before: Seen) -> Taken:
+def _pair_membership(own: Encoded, before: Encoded) -> Taken:
     members, others = own.fit("forget_captions"), own.fit("captions")
     if np.ptp(np.concatenate([members, others])) == 0:
         return {"pair_membership_auc": 0.5}  # no attack is better than a coin, and none has an interval
@@ -130,7 +130,7 @@ def _pair_membership(own: Seen, before: Seen) -> Taken:
     return _told("pair_membership_auc", test.auc, test.members) | against
 
 
-_MEASURES: tuple[tuple[tuple[str, ...], Callable[[Seen, Seen], Taken]], ...] = (
+_MEASURES: tuple[tuple[tuple[str, ...], Callable[[Encoded, Encoded], Taken]], ...] = (
     (("transfer_accuracy", "transfer_change"), _transfers),
     (("image_to_text_recall_at_1", "text_to_image_recall_at_1"), partial(_recall, within=1)),
     (("image_to_text_recall_at_5", "text_to_image_recall_at_5"), partial(_recall, within=5)),

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from amnesty.data import Joined, dataset_of, input_and_label
-from amnesty.evaluation.two_towers import Looked, Seen, image_hash
+from amnesty.evaluation.two_towers import Encoded, Looked, image_hash
 from amnesty.tasks.zero_shot import ZeroShot, ZeroShotClassifier
 from amnesty.tasks.zero_shot.pixels import PixelValues, pixels_of
 
@@ -47,7 +47,7 @@ def zero_shot_facts(
         ``before`` and ``after`` with their probabilities; ``notes`` on what is not shown, and why.
     """
     looked = Looked(task)
-    models = {"before": Seen(looked, task.model), "after": Seen(looked, model)}
+    models = {"before": Encoded(looked, task.model), "after": Encoded(looked, model)}
     parts = ("holdout",) if "holdout" in task.parts else tuple(p for p in ("retain", "forget") if p in task.parts)
     counted = task.parts[parts[0]] if len(parts) == 1 else Joined([dataset_of(task.parts[p], p) for p in parts])
     said = {}

@@ -29,7 +29,7 @@ from amnesty.requests.signing import check_sign
 from amnesty.requests.sources import Sources, load_sources
 from amnesty.requests.towers import load_towers
 from amnesty.requests.tracking import check_trackers
-from amnesty.requests.zero_shot import check_anchor, load_beside, make_zero_shot
+from amnesty.requests.zero_shot import load_beside, make_zero_shot
 from amnesty.tasks import Classification, device_of, usable_device
 from amnesty.tasks.zero_shot import ZeroShot
 from amnesty.weights import load_weights
@@ -109,7 +109,6 @@ def prepare(request: Request, tell: Tell = lambda word: None) -> Prepared:
     if leaks.keep or leaks.add or not isinstance(task, ZeroShot):  # which has looked at all its images
         task = make(parts, duplicates=leaks.duplicates)
     task.check()
-    check_anchor(task)
     request.method.check(task)
     warnings = (*_copies_left(leaks), *_taken_out(taken), *_blind_spots(request, task))
     return Prepared(
@@ -139,7 +138,7 @@ def _loaded(request: Request, tell: Tell) -> tuple[LoadedModel, Sources, Callabl
     towers = replace(load_towers(request.model), separate=request.zero_shot.adapters == "separate")
     tell("Reading the data")
     sources, beside = load_pixels(request.data, towers.processor[1]), load_beside(request.zero_shot)
-    make = partial(make_zero_shot, towers, spec=request.zero_shot, beside=beside, seed=request.seed)
+    make = partial(make_zero_shot, towers, spec=request.zero_shot, beside=beside)
     return towers, sources, make
 
 

@@ -26,6 +26,7 @@ from amnesty.requests.request import ModelSpec
 from amnesty.seeds import seeded
 from amnesty.studies.calling import call
 from amnesty.tasks.zero_shot import ZeroShotClassifier
+from amnesty.tasks.zero_shot.arguments import parts_of
 from amnesty.tasks.zero_shot.towers import library_of
 from amnesty.weights import load_weights, read_state
 from amnesty.weights.fitting import refuse_not_finite
@@ -205,13 +206,7 @@ def _imported(spec: ModelSpec) -> LoadedTowers:
             f"{spec.name} must return a pair, the model and its processor, as `amnesty.ZeroShot` takes them; found "
             f"{type(made).__name__}."
         )
-    parts = (getattr(given, "tokenizer", None), getattr(given, "image_processor", None))
-    processor = given if isinstance(given, tuple) else parts
-    if len(processor) != 2 or not callable(processor[0]):
-        raise InvalidInputError(
-            f"{spec.name} must return a processor with a tokenizer and an image processor, or a pair of these, found "
-            f"{type(given).__name__}."
-        )
+    processor = parts_of(given)
     if spec.weights is not None:
         load_weights(spec.weights, model)
     refuse_unfilled(model, spec.name)

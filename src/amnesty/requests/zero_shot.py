@@ -10,14 +10,13 @@ from typing import Any, Literal
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from amnesty.errors import DataError, InvalidInputError
+from amnesty.errors import DataError
 from amnesty.evaluation.zero_shot import ZeroShotMeasures
 from amnesty.requests.parts import Parts
 from amnesty.requests.pictures import load_pictures, names_in, pictures_of
 from amnesty.requests.request import ZeroShotSpec
 from amnesty.requests.towers import LoadedTowers
-from amnesty.seeds import derive, seeded
-from amnesty.tasks import Classification, device_of
+from amnesty.tasks import Classification
 from amnesty.tasks.zero_shot import Transfer, ZeroShot, ZeroShotClassifier
 
 ZERO_SHOT = "zero_shot.json"
@@ -81,10 +80,9 @@ def make_zero_shot(
     spec: ZeroShotSpec,
     beside: Beside,
     *,
-    seed: int = 0,
     duplicates: Literal["refuse", "keep"] = "refuse",
 ) -> ZeroShot:
-    """Return the task of unlearning: the towers joined with words and parts; ``seed`` draws adapters.
+    """Return the task of unlearning: the towers joined with words and parts.
 
     Raises:
         DataError: the data does not name its classes, and neither does the request.
@@ -92,25 +90,24 @@ def make_zero_shot(
     """
     raw = {name: _pictures(parts, name) for name in parts}
     sets = {name: raw[name] for name in parts.forget}
-    with seeded(derive(seed, "adapters"), device_of(loaded.model)):  # which begin at random
-        task = ZeroShot(
-            loaded.model,
-            loaded.processor,
-            names_in(parts.sources["training"], spec.class_names, "The training data"),
-            spec.templates,
-            forget=next(iter(sets.values())) if len(sets) == 1 else sets,
-            **{name: raw[name] for name in parts.rest},  # type: ignore[arg-type]
-            transfers=beside.transfers,
-            paraphrases=spec.paraphrases,
-            train=spec.train,
-            lora=spec.lora,
-            retain_loss=spec.retain_loss,
-            forget_loss=spec.forget_loss,
-            anchor=spec.anchor,
-            bank=beside.bank,
-            duplicates=duplicates,
-            **beside.captioned,  # type: ignore[arg-type]
-        )
+    task = ZeroShot(
+        loaded.model,
+        loaded.processor,
+        names_in(parts.sources["training"], spec.class_names, "The training data"),
+        spec.templates,
+        forget=next(iter(sets.values())) if len(sets) == 1 else sets,
+        **{name: raw[name] for name in parts.rest},  # type: ignore[arg-type]
+        transfers=beside.transfers,
+        paraphrases=spec.paraphrases,
+        train=spec.train,
+        lora=spec.lora,
+        retain_loss=spec.retain_loss,
+        forget_loss=spec.forget_loss,
+        anchor=spec.anchor,
+        bank=beside.bank,
+        duplicates=duplicates,
+        **beside.captioned,  # type: ignore[arg-type]
+    )
     ZeroShotMeasures(task)  # says what cannot be scored
     return task
 
@@ -118,16 +115,6 @@ def make_zero_shot(
 def _pictures(parts: Parts, name: str) -> Subset[Any]:
     rows = parts.rows[name]
     return Subset(pictures_of(parts.sources[rows.source]), rows.indices.tolist())
-
-
-def check_anchor(task: Classification) -> None:
-    """Raise `InvalidInputError` if forgotten images are to be taken for a class that is forgotten, too."""
-    if not isinstance(task, ZeroShot) or task.anchor is None:
-        return
-    if task.class_names.index(task.anchor) in task.forgotten_classes:
-        raise InvalidInputError(
-            f"`zero_shot.anchor` must be a class that is kept, but all of {task.anchor!r} is to be forgotten."
-        )
 
 
 def saved(task: Classification, model: nn.Module) -> nn.Module:

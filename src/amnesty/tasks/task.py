@@ -23,7 +23,8 @@ WISHES: tuple[Wish, ...] = get_args(Wish)
 class Task(ABC):
     """A model, what it must forget and what it must keep.
 
-    Methods that ask for nothing else than what is here serve every domain (`amnesty.methods.base.About.labels`).
+    Methods that ask for nothing else than what is here serve every domain: those that are not
+    ``classifiers_only``.
 
     Args:
         model: is never changed: `amnesty.unlearn` works on a copy.

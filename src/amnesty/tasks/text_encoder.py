@@ -126,7 +126,8 @@ class TextEncoder(Task):
         sets = {name: data[name] for name in concepts}
         copy = shared_copy(encoder)
         _release(copy, train)
-        self._original, self._pool, self._checked = original, wanted["retain"], False
+        self._original, self._checked = original, False
+        self._pool = wanted["retain"][: len(kept) * len(texts)]  # without the empty prompts
         forgotten = sets if len(sets) > 1 else next(iter(sets.values()))
         super().__init__(HiddenStates(copy, read), forgotten, {"retain": data["retain"]})
 

@@ -286,6 +286,18 @@ class Unreadable(Dataset):
         return "no image", 0
 
 
+class Nameless(Dataset):
+    """A data set that reads batches and has no labels."""
+
+    batched = True
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return {"image": torch.zeros(len(index), 3, 8, 8)}
+
+
 SHARED = known(20)
 
 
@@ -305,6 +317,7 @@ class TestBadInput:
             ({"paraphrases": ["none"]}, InvalidInputError, "one slot"),
             ({"retain_loss": "mse"}, UnknownNameError, "retain loss 'mse'"),
             ({"retain_loss": ()}, InvalidInputError, "one or more"),
+            ({"retain_loss": 3}, InvalidInputError, "one or more"),
             ({"retain_loss": ("ce", "ce")}, InvalidInputError, "different losses"),
             ({"retain_loss": "contrastive"}, InvalidInputError, "needs `pairs`"),
             ({"pairs": Pairs()}, InvalidInputError, "are for `retain_loss='contrastive'`"),
@@ -337,6 +350,8 @@ class TestBadInput:
                 "has 13 tokens",
             ),
             ({"pairs": Pairs(2, ["the red digit", 3]), "retain_loss": "contrastive"}, DataError, "a text"),
+            ({"forget_loss": "anchor", "anchor": "three"}, InvalidInputError, "all of 'three' is to be forgotten"),
+            ({"forget": Nameless()}, DataError, "lacks its image or label"),
             (
                 {"retain_loss": "distill", "bank": ["the red digit", "The digit three"]},
                 InvalidInputError,

@@ -46,6 +46,8 @@ def parts_of(processor: Any) -> tuple[Any, Any]:
 
 def checked_losses(given: Any, pairs: Any, bank: Sequence[str]) -> tuple[RetainLoss, ...]:
     """Return the retain losses. Raises `UnknownNameError`, or `InvalidInputError` if they lack what they need."""
+    if not isinstance(given, str | Sequence):
+        raise InvalidInputError(f"`retain_loss` must name one or more losses, found {given!r}.")
     losses: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
     for name in losses:
         if name not in RETAIN_LOSSES:

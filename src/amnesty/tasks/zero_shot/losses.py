@@ -29,6 +29,17 @@ def among(classes: Sequence[int]) -> Objective:
     return objective
 
 
+def answers_of(original: nn.Module) -> Objective:
+    """Return ``KL(original || student)`` among the class names, the original following its inputs' device."""
+
+    def objective(seen: Seen, generator: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            before = teacher(original, seen.inputs)(seen.inputs)
+        return divergence(seen.logits, before)
+
+    return objective
+
+
 def repelled(seen: Seen, generator: torch.Generator) -> Tensor:
     """Return how far the logit of the label lies above the mean of the others, which is not moved; Huber, at least 0.
 

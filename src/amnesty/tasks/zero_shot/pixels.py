@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,14 +53,16 @@ class PixelValues(Dataset[tuple[Tensor, Any]]):
     def read(self, rows: list[int]) -> tuple[list[Any], list[Any]]:
         """Return images and labels of the data set as it has them."""
         dataset: Any = self.same_facts_as
-        if reads_batches(dataset):
-            inputs, labels = input_and_label(read_batch(dataset, rows))
-            return list(inputs), list(labels)
-        pairs = [self.pair(dataset[i]) for i in rows]
-        return [image for image, _ in pairs], [label for _, label in pairs]
+        if not reads_batches(dataset):
+            images, labels = zip(*(self.pair(dataset[i]) for i in rows), strict=True)
+        else:
+            images, labels = self.pair(read_batch(dataset, rows))
+        if images is None or labels is None or any(label is None for label in labels):
+            raise DataError(f"Example {rows[0]} of the {self._name} set or one after it lacks its image or label.")
+        return list(images), list(labels)
 
     def pair(self, example: Any) -> tuple[Any, Any]:
-        """Return the image and the label of one example."""
+        """Return the image and the label of one example, or those of a batch."""
         return input_and_label(example)
 
     def targets(self, labels: list[Any], rows: list[int]) -> Any:
@@ -137,8 +139,8 @@ class Captioned(PixelValues):
         self._reading = reading
 
     def pair(self, example: Any) -> tuple[Any, Any]:
-        """Return the image and the caption of one example."""
-        if isinstance(example, dict):
+        """Return the image and the caption of one example, or those of a batch."""
+        if isinstance(example, Mapping):
             return input_and_label(example)[0], next((example[key] for key in CAPTIONS if key in example), None)
         return input_and_label(example)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -19,11 +18,11 @@ from amnesty.tasks.base import Loss, Role, Source, device_of, evaluating
 from amnesty.tasks.classification import Classification
 from amnesty.tasks.forgetting import labelled_as, uniform
 from amnesty.tasks.inspection import inspect
-from amnesty.tasks.labelled import Predictions, count_classes, predict, unpack
+from amnesty.tasks.labelled import count_classes, unpack
 from amnesty.tasks.objectives import Mean, Objective, blend, cross_entropy, truth
 from amnesty.tasks.overlap import refuse_shared_indices
 from amnesty.tasks.task import Wish
-from amnesty.tasks.teaching import frozen, imitated
+from amnesty.tasks.teaching import frozen
 from amnesty.tasks.zero_shot.adapters import with_adapters
 from amnesty.tasks.zero_shot.arguments import (
     ForgetLoss,
@@ -34,10 +33,18 @@ from amnesty.tasks.zero_shot.arguments import (
     parts_of,
 )
 from amnesty.tasks.zero_shot.classifier import ZeroShotClassifier, sees_alike
-from amnesty.tasks.zero_shot.losses import Added, Contrastive, Distilled, SameFeatures, among, repelled
+from amnesty.tasks.zero_shot.losses import (
+    Added,
+    Contrastive,
+    Distilled,
+    SameFeatures,
+    among,
+    answers_of,
+    repelled,
+)
 from amnesty.tasks.zero_shot.pixels import Captioned, ImageFeatures, pixels_of, prepared
 from amnesty.tasks.zero_shot.towers import Group, library_of, parameters_of, shared_copy
-from amnesty.tasks.zero_shot.words import TEMPLATES, Reader, checked_names, checked_templates, fill
+from amnesty.tasks.zero_shot.words import TEMPLATES, Reader, checked_names, checked_templates
 
 
 class ZeroShot(Classification):
@@ -117,19 +124,12 @@ class ZeroShot(Classification):
         names, texts = checked_names(class_names), checked_templates(templates)
         self.retain_losses = checked_losses(retain_loss, pairs, bank)
         self.forget_loss, self.anchor = forget_loss, checked_anchor(forget_loss, anchor, names)
-        group = parameters_of(model, train)
         tokenizer, images = parts_of(processor)
         reader = Reader(tokenizer, library, model)
         prompts = reader.prompts(names, texts)
         self._texts, self.bank = tuple(bank), reader(list(bank)) if bank else None
-        towers = shared_copy(model)
-        if lora is not None:
-            with seeded(derive(0, "adapters"), device_of(model)):  # they start at random, and alike for every task
-                towers = with_adapters(towers, group, lora)
-        else:
-            for name, p in towers.named_parameters():
-                p.requires_grad_(name in group)
-        classifier = ZeroShotClassifier(towers.eval(), prompts.to(device_of(model)), reader)
+        towers = _moving(model, parameters_of(model, train), lora)
+        classifier = ZeroShotClassifier(towers, prompts.to(device_of(model)), reader)
         self.templates = texts
         encode = self._encode if cache and not classifier.trains("image") else None
         if "feature" in self.retain_losses and not classifier.trains("image"):
@@ -159,12 +159,10 @@ class ZeroShot(Classification):
             name: dataclasses.replace(other, data=prepared(other.data, name, images, encode))
             for name, other in (transfers or {}).items()
         }
-        for other in self.transfers.values():
-            reader.prompts(other.class_names, other.templates)
-        self.paraphrases = checked_templates(paraphrases) if paraphrases else ()
-        for name in names if paraphrases else ():
-            reader([fill(template, name) for template in self.paraphrases])
-        self._pairs_hash = ""
+        self.paraphrases = tuple(paraphrases)
+        asked = [(other.class_names, other.templates) for other in self.transfers.values()]
+        for words, forms in [*asked, *([(names, self.paraphrases)] if paraphrases else [])]:
+            reader.prompts(words, forms)  # which refuses what cannot be asked
 
     # What the players want.
 
@@ -201,7 +199,7 @@ class ZeroShot(Classification):
             return truth
         if name == "ce_kept":
             return among(sorted(set(range(self.classes)) - set(self.forgotten_classes)))
-        return imitated(_Moved(frozen(self.model))) if name == "distill" and self.bank is None else None
+        return answers_of(frozen(self.model)) if name == "distill" and self.bank is None else None
 
     def _loss(self, name: str, objective: Objective | None) -> Loss:
         if objective is not None:
@@ -220,7 +218,7 @@ class ZeroShot(Classification):
     def settings(self) -> dict[str, Any]:
         """What decides beside the model, the data and the method where a run ends."""
         said = {"retain_loss": self.retain_losses, "forget_loss": self.forget_loss, "anchor": self.anchor}
-        return said | {"prompts": self.model.prompts, "bank": self.bank, "pairs": self._pairs_hash}
+        return said | {"prompts": self.model.prompts, "bank": self.bank}
 
     @property
     def retrainable(self) -> bool:
@@ -237,30 +235,28 @@ class ZeroShot(Classification):
         if self._classes:
             return
         for name, source in self.captioned.items():
-            digest = hashlib.sha256()
-            for inputs, ids in Batches(source, name=name).iterate():  # reading finds captions that are too long
-                for tensor in (inputs, ids):
-                    digest.update(tensor.contiguous().numpy().tobytes())
-            if name == "pairs":
-                self._pairs_hash = digest.hexdigest()
+            for _ in Batches(source, name=name).iterate():  # reading finds captions that are too long
+                pass
         super().check()
-        self._check_bank()
+        self._check_words()
         for name, other in self.transfers.items():
             asked = self.model.asking(other.class_names, other.templates)
             inspected = inspect(name, other.data, unpack, hashed=False)
             inspected.check_labels(count_classes(asked, inspected))
 
-    def predict(self, model: nn.Module, part: str, batch_size: int = 512) -> Predictions:
-        """Run ``model`` over a part, on its pixels where the model's image tower is another; see `Predictions`."""
-        return predict(model, self.seen_by(model, self._find(part)), batch_size)
-
-    def seen_by(self, model: nn.Module, source: Any) -> Any:
+    def seen_by(self, model: nn.Module, source: Source) -> Source:
         """Return a part as ``model`` takes it: features that the original's image tower made serve no other tower."""
         alike = not isinstance(model, ZeroShotClassifier) or sees_alike(self.model, model)
-        return source if alike else pixels_of(source)
+        found: Source = source if alike else pixels_of(source)
+        return found
 
-    def _check_bank(self) -> None:
-        gone = [self.class_names[c] for c in self.forgotten_classes] if self._texts and "retain" in self.parts else []
+    def _check_words(self) -> None:
+        """Refuse an anchor that is to be forgotten itself, and a bank that mentions what is to be forgotten."""
+        gone = [self.class_names[c] for c in self.forgotten_classes] if "retain" in self.parts else []
+        if self.anchor in gone:
+            raise InvalidInputError(
+                f"`anchor` must be a class that is kept, but all of {self.anchor!r} is to be forgotten."
+            )
         for name in gone:
             found = [text for text in self._texts if re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)]
             if found:
@@ -274,19 +270,19 @@ class ZeroShot(Classification):
             return self.model.image_features(pixels.to(device_of(self.model)))
 
 
+def _moving(model: nn.Module, group: Sequence[str], lora: int | Mapping[str, Any] | None) -> nn.Module:
+    """Return a copy of which a group of parameters may move, or adapters on them; it shares its tensors."""
+    towers = shared_copy(model)
+    if lora is None:
+        for name in group:
+            towers.get_parameter(name).requires_grad_(True)
+        return towers.eval()
+    with seeded(derive(0, "adapters"), device_of(model)):  # they start at random, and alike for every task
+        return with_adapters(towers, group, lora).eval()
+
+
 def _captioned(name: str, pairs: Any, processor: Any, reader: Reader, encode: Any) -> Dataset[Any]:
     if isinstance(pairs, DataLoader):
         raise InvalidInputError(f"`{name}` must be a data set of images and captions, found a `DataLoader`.")
     found = Captioned(pairs, processor, name, reader)
     return found if encode is None else ImageFeatures(found, encode)
-
-
-class _Moved(nn.Module):
-    """A frozen model that follows its inputs from device to device."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs: Tensor) -> Any:
-        return self.model.to(inputs.device)(inputs)
