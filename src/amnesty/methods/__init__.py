@@ -9,6 +9,7 @@ from amnesty.methods.boundary_shrink import BoundaryShrink
 from amnesty.methods.cf_k import CFk
 from amnesty.methods.cfw import CFW
 from amnesty.methods.ct import CT
+from amnesty.methods.esd import ESD
 from amnesty.methods.eu_k import EUk
 from amnesty.methods.fcs import FCS
 from amnesty.methods.finetune import FineTune
@@ -33,6 +34,7 @@ from amnesty.methods.scissorhands import Scissorhands
 from amnesty.methods.scrub import SCRUB
 from amnesty.methods.ssd import SSD
 from amnesty.methods.successive_random_labels import SuccessiveRandomLabels
+from amnesty.methods.uce import UCE
 from amnesty.methods.unsir import UNSIR
 
 METHODS: dict[str, type[Method]] = {
@@ -72,6 +74,9 @@ METHODS: dict[str, type[Method]] = {
     "ssd": SSD,
     "fisher_forgetting": FisherForgetting,
     "influence": Influence,
+    # image generators
+    "esd": ESD,
+    "uce": UCE,
     # training anew
     "omp": OMP,
     "retrain": Retrain,
@@ -97,6 +102,7 @@ def method_named(name: str) -> type[Method]:
 __all__ = [
     "CFW",
     "CT",
+    "ESD",
     "FCS",
     "KDE",
     "LUR",
@@ -107,6 +113,7 @@ __all__ = [
     "RNI",
     "SCRUB",
     "SSD",
+    "UCE",
     "UNSIR",
     "About",
     "Amnesiac",

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from amnesty.errors import InvalidInputError, UnknownNameError
 from amnesty.tasks import Classification, Role
+from amnesty.tasks.diffusion import Diffusion
 from amnesty.training import (
     SAM,
     BatchNormPolicy,
@@ -45,7 +46,7 @@ class About:
         title: full name. short: what papers call it.
         authors, year: of the paper. paper: where it is.
         needs: without what it cannot run: parts of the data (`PARTS`), ``"class"`` (a class that is forgotten
-            altogether), ``"recipe"`` (how the original was trained).
+            altogether), ``"recipe"`` (how the original was trained), ``"generator"`` (an image generator).
         uses: parts of the data that it reads where the task has them, or where a setting asks for it.
     """
 
@@ -99,6 +100,8 @@ class Method(ABC):
         name = type(self).__name__
         if self.classifiers_only and not isinstance(task, Classification):
             raise InvalidInputError(f"{name} unlearns classifiers only; this is a {type(task).__name__} task.")
+        if "generator" in self.about.needs and not isinstance(task, Diffusion):
+            raise InvalidInputError(f"{name} unlearns image generators only; this is a {type(task).__name__} task.")
         for need in self.about.needs:
             if need in PARTS and need not in task.parts:
                 raise InvalidInputError(
