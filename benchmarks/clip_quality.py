@@ -126,16 +126,17 @@ def searched(kind: Any, names: Sequence[str], tell: Any) -> dict[str, Method]:
 
 
 def measure(
-    kind: Any, names: Sequence[str], seeds: Sequence[int], methods: dict[str, Method], tell: Any
+    kind: Any, names: Sequence[str], seeds: Sequence[int], methods: dict[str, Method], retrained: bool, tell: Any
 ) -> list[Row]:
-    """Return a row for each method, the originals and the retrained models."""
+    """Return a row for each method, the originals, and the retrained models where they are asked for."""
     found: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         clip = small_clip(kind, seed)
         plain, wide = task_of(clip, names, bank=False), task_of(clip, names, bank=True)
-        retrained = plain.classifier(small_clip(kind, seed, without=tuple(names)).model)
         found.setdefault("original", []).append(scores(plain, plain.model, names))
-        found.setdefault("retrained", []).append(scores(plain, retrained, names))
+        if retrained:
+            other = plain.classifier(small_clip(kind, seed, without=tuple(names)).model)
+            found.setdefault("retrained", []).append(scores(plain, other, names))
         runs: dict[str, tuple[amnesty.ZeroShot, Method]] = {"MUNBa()": (plain, MUNBa())}
         runs["MUNBa(), bank"] = (wide, MUNBa())
         runs |= {name: (plain, method) for name, method in methods.items()}
@@ -158,6 +159,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", nargs="+", choices=list(FORGOTTEN), default=list(FORGOTTEN))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--retrained", nargs="*", choices=list(FORGOTTEN), default=list(FORGOTTEN), help="kinds with retrained models"
+    )
     parser.add_argument("--search", action="store_true", help="print what is searched")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -165,7 +169,8 @@ def main() -> None:
     for kind in options.kind:
         methods = searched(kind, FORGOTTEN[kind][0], print if options.search else lambda text: None)
         for names in FORGOTTEN[kind]:
-            rows = measure(kind, names, options.seeds, methods, lambda text: print(text, flush=True))
+            retrained = kind in options.retrained
+            rows = measure(kind, names, options.seeds, methods, retrained, lambda text: print(text, flush=True))
             title = f"{kind}: forget {', '.join(names)}; {where(environment())}"
             table = Table("accuracy, %", *COLUMNS.values(), title=title)
             for row in rows:
