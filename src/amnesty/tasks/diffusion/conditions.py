@@ -34,6 +34,18 @@ class Conditions:
             self._rows.setdefault(prompt, len(self._rows) + 1)
         return [self._rows[prompt] for prompt in prompts]
 
+    def known_rows(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Return the same, of prompts that are encoded now; where one cannot be, all new ones are left out again."""
+        self.read()
+        before = dict(self._rows)
+        found = self.rows(prompts)
+        try:
+            self.read()
+        except BaseException:
+            self._rows = before
+            raise
+        return found
+
     def read(self) -> dict[str, Tensor]:
         """Encode what was not encoded yet, and return all rows."""
         known = len(next(iter(self._told.values()))) if self._told else 0

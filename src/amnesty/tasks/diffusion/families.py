@@ -107,7 +107,7 @@ CLASS_UNET = Family(
         "notime": _ENDS,
         "full": r"",
     },
-    "full",
+    "conditioning",
     1.5,
     None,
     labels=True,
@@ -119,7 +119,7 @@ DIT = Family(
     _labelled,
     telling.labels,
     {"conditioning": r".*\.norm1\.(emb\.class_embedder|linear)\.", "selfattn": r".*\.attn1\.", "full": r""},
-    "full",
+    "conditioning",
     4.0,
     labels=True,
 )
@@ -196,9 +196,9 @@ def parameters_of(backbone: nn.Module, group: str | re.Pattern[str] | None) -> l
     """
     family = family_of(backbone)
     name = family.default if group is None else group
-    if isinstance(name, str) and name not in family.groups:
+    if not isinstance(name, re.Pattern) and str(name) not in family.groups:
         raise UnknownNameError(f"group of parameters of a {family.title}", name, family.groups)
-    pattern = name if isinstance(name, re.Pattern) else re.compile(family.groups[name])
+    pattern = name if isinstance(name, re.Pattern) else re.compile(family.groups[str(name)])
     found = [key for key, _ in backbone.named_parameters() if pattern.match(key)]
     if name == "esd_u":
         layers = {key for key, module in backbone.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}

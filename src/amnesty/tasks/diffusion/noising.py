@@ -84,7 +84,7 @@ def noising_of(scheduler: Any, *, flow: bool | None = None) -> Noising:
         needed = "flow matching, such as `FlowMatchEulerDiscreteScheduler`" if flow else "diffusion, such as DDIM"
         raise ModelError(f"This model needs a scheduler of {needed}, found {name}.")
     if is_flow:
-        return Noising("flow", shift=float(config.get("shift", 1.0)))
+        return Noising("flow", shift=float(config.get("shift") or config.get("flow_shift") or 1.0))
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
         raise ModelError(
@@ -103,7 +103,8 @@ def _alphas(config: Any, name: str) -> Tensor:
     from diffusers import DDPMScheduler
 
     make: Any = DDPMScheduler
-
+    if not config.get("beta_schedule") and config.get("trained_betas") is None:
+        raise ModelError(f"Nothing is known of the noise of {name}: it has no `beta_schedule`.")
     keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
     given = {key: config[key] for key in (*keys, "rescale_betas_zero_snr") if config.get(key) is not None}
     try:

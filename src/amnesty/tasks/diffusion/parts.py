@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from amnesty.errors import ModelError, one_line
 from amnesty.tasks.base import device_of
+from amnesty.tasks.diffusion.stored import fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,14 @@ class Parts:
     def part(self, name: str) -> Any:
         """Return another part by name, ``None`` if there is none."""
         return _part(self.given, name)
+
+    @cached_property
+    def other_weights(self) -> str:
+        """A text that is another one for other weights of the parts beside the backbone; read once."""
+        named = ("vae", *(f"text_encoder{number}" for number in ("", "_2", "_3")))
+        found = {name: self.part(name) for name in named}
+        told = {name: fingerprint(part) for name, part in found.items() if isinstance(part, nn.Module)}
+        return hashlib.sha256(str(told).encode()).hexdigest()
 
     # Between images and what the backbone works on.
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,18 +54,21 @@ class Drawer:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInputError(f"`{name}` must be a whole number of at least 1, found {value!r}.")
-        if not self.guidance >= 0:
-            raise InvalidInputError(f"`guidance` must be at least 0, found {self.guidance!r}.")
+        if not 0 <= self.guidance < math.inf:
+            raise InvalidInputError(f"`guidance` must be at least 0 and finite, found {self.guidance!r}.")
 
     @property
     def describe(self) -> Mapping[str, Any]:
         """Who draws, and how: plain values."""
         sampler = self.scheduler or self.parts.scheduler
+        settings = {key: value for key, value in sampler.config.items() if not key.startswith("_")}
         return {
             "weights": fingerprint(self.denoiser),
+            "other_weights": self.parts.other_weights,
             "scheduler": type(sampler).__name__,
+            "schedule": hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest(),
             "steps": self.steps,
             "guidance": self.guidance,
             "size": list(self.size),
@@ -90,20 +96,22 @@ class Drawer:
             raise InvalidInputError(
                 f"Give a prompt and a seed for each image, found {len(prompts)} and {len(seeds)}."
             )
-        rows = torch.tensor(self.conditions.rows(prompts))
+        rows = torch.tensor(self.conditions.known_rows(prompts))
         found = []
         with evaluating(self.denoiser):
             for start in range(0, len(seeds), self.batch_size):
                 block = slice(start, start + self.batch_size)
                 generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds[block]]
-                found.append(self.walk(rows[block], generators, self.steps)[0])
+                found.append(self.walk(rows[block], generators)[0])
         return found
 
-    def walk(self, rows: Tensor, generators: list[torch.Generator], until: int) -> tuple[Tensor, Tensor]:
+    def walk(
+        self, rows: Tensor, generators: list[torch.Generator], until: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Go the first ``until`` steps from noise for prompts of these rows; the denoiser is to be `evaluating`.
 
         Returns:
-            Where that leads, shape [B, C, h, w], and the times of all steps, shape [steps].
+            Where that leads, shape [B, C, h, w], and the times of all steps: some samplers take more than `steps`.
         """
         device = device_of(self.denoiser)
         scheduler, times = self._begun(device)
@@ -160,4 +168,5 @@ def noiseless(scheduler: Any) -> Any:
     if "FlowMatch" in type(scheduler).__name__:
         return scheduler
     kind: Any = DDIMScheduler
-    return kind.from_config(scheduler.config)
+    # Samplers that clip nothing do not say so, and by default this one clips to [-1, 1], where latents are not.
+    return kind.from_config(scheduler.config, clip_sample=scheduler.config.get("clip_sample", False))

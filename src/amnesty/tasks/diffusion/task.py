@@ -78,8 +78,8 @@ class Diffusion(Task):
         captions: what the labels of ``retain`` mean to a model that reads texts: label -> prompt, or several.
         train: what may move: ``"xattn"`` (cross-attention), ``"xattn_kv"``, ``"selfattn"``, ``"noxattn"``,
             ``"notime"``, ``"full"``, ``"esd_u"``, ``"conditioning"``, ``"context"``, as far as a model has it, or a
-            compiled regular expression of names of parameters. ``None``: cross-attention where there is one, else
-            all.
+            compiled regular expression of names of parameters. ``None``: cross-attention where there is one, of a
+            model that knows classes what reads them.
         lora: put adapters on the linear layers of that group: their rank, or the arguments of ``peft.LoraConfig``.
         forget_loss: the squared distance, at the same noise and time, of what the model answers for the concept from
 
@@ -144,7 +144,7 @@ class Diffusion(Task):
         self.process = Process(noising, conditions, self._captions, prompt_drop)
         self.original = Denoiser(shared_copy(parts.backbone).eval(), family)
         self.kind, self._labels = family, dict(captions or {})
-        data = {name: self._images_of(name, concept) for name, concept in self.concepts.items()}
+        self._images = {name: self._images_of(name, concept) for name, concept in self.concepts.items()}
         self._anchors = [
             self.process.conditions.rows([c.anchor])[0] if c.anchor is not None else -1
             for c in self.concepts.values()
@@ -154,7 +154,7 @@ class Diffusion(Task):
         self.forget_loss, self.retain_loss = self._chosen(forget_loss, retain_loss)
         self.eta, self.teacher = eta, teacher
         model = moving(parts.backbone, parameters_of(parts.backbone, train), lora, gradient_checkpointing)
-        forgotten: Any = data if len(data) > 1 else next(iter(data.values()))
+        forgotten: Any = self._images if len(self._images) > 1 else next(iter(self._images.values()))
         super().__init__(Denoiser(model, family), forgotten, {"retain": kept})
         self._checked = False
 
@@ -379,9 +379,9 @@ class Diffusion(Task):
     @property
     def _of_yours(self) -> list[Latents]:
         """The parts whose images were given."""
-        data: Any = self.sets or {"forget": self.parts["forget"]}
-        found = [data[name] for name, concept in zip(data, self.concepts.values(), strict=True) if concept.images]
-        return found + ([self.parts["retain"]] if self._given_prompts is None else [])
+        found = [self._images[name] for name, concept in self.concepts.items() if concept.images is not None]
+        kept: Any = self.parts["retain"]
+        return found + ([kept] if self._given_prompts is None else [])
 
     def _drawer(self, model: Denoiser, steps: int, guidance: float | None, scheduler: Any) -> Drawer:
         return Drawer(
