@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from amnesty import Recipe, train
 from amnesty.data import Examples
+from amnesty.evaluation.realism import frechet_distance
 from amnesty.studies.digits import DigitsNet
 from amnesty.weights import load_weights, save_weights
 from benchmarks._small_diffusion import CACHE, DIGITS, SmallDiffusion, draw
@@ -44,20 +45,6 @@ def features(images: Tensor) -> Tensor:
     return found
 
 
-def fid(first: Tensor, second: Tensor) -> float:
-    """Return the Frechet distance of two sets of features, shapes [n, d] and [m, d], as if both were Gaussian.
-
-    ``|m_1 - m_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2))`` in float64; rounding below 0 counts as 0. It is at least 0,
-    lower is better, and small samples make it too large: compare equal sizes.
-    """
-    one, two = first.double(), second.double()
-    values, vectors = torch.linalg.eigh(one.T.cov())
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    shared = torch.linalg.eigvalsh(root @ two.T.cov() @ root).clamp(min=0).sqrt().sum()
-    spread = one.T.cov().trace() + two.T.cov().trace() - 2 * shared
-    return float((one.mean(0) - two.mean(0)).square().sum() + spread.clamp(min=0))
-
-
 def real(digits: Collection[int], part: tiny_clip.Part = "train") -> Tensor:
     """Return the features of real images of these digits."""
     images, labels = tiny_clip.grey(part)
@@ -67,7 +54,7 @@ def real(digits: Collection[int], part: tiny_clip.Part = "train") -> Tensor:
 def floor(forget: Collection[str]) -> float:
     """Return how far unseen real images of the other digits are from those that the model learns from."""
     kept = _others(forget)
-    return fid(real(kept, "test"), real(kept))
+    return frechet_distance(real(kept, "test"), real(kept))
 
 
 def drawn(model: SmallDiffusion, count: int = COUNT) -> Tensor:
@@ -98,7 +85,7 @@ def scored(images: Tensor, forget: Collection[str]) -> dict[str, float]:
     right = (judged(images.flatten(0, 1)).view(-1, count) == torch.arange(len(DIGITS))[:, None]).double().mean(1)
     gone = [DIGITS.index(name) for name in forget]
     lost = {"unlearning_accuracy": 1 - right[gone].mean().item()} if gone else {}
-    far = fid(features(images[kept].flatten(0, 1)), real(kept))
+    far = frechet_distance(features(images[kept].flatten(0, 1)), real(kept))
     return {**lost, "retained_accuracy": right[kept].mean().item(), "fid_retained": far}
 
 

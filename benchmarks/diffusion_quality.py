@@ -68,7 +68,10 @@ def grid() -> dict[str, list[Run]]:
     return {
         "weighted sum": sums,
         "SalUn": [({"train": "full"}, SalUn(lr=lr, epochs=2, batch_size=64, **ADAM)) for lr in (1e-4, 3e-4, 1e-3)],
-        "SHs": [({"train": "full"}, Scissorhands(lr=lr, epochs=2, batch_size=96, **ADAM)) for lr in (3e-4, 1e-3)],
+        "SHs": [
+            ({"train": "full"}, Scissorhands(lr=1e-3, epochs=2, batch_size=96, trim=trim, **ADAM))
+            for trim in (0.1, 0.01)
+        ],
         "NegGrad+": [
             ({"train": "full"}, NegGradPlus(lr=lr, epochs=2, batch_size=96, retain_share=share, **ADAM))
             for lr, share in ((1e-4, 0.95), (3e-4, 0.99))

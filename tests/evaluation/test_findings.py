@@ -133,6 +133,23 @@ class TestClassAndCanaries:
         assert answer(scores, "canaries") == "remembered" and answer(scores, "membership") == "inconclusive"
 
 
+class TestGenerators:
+    @pytest.mark.parametrize(("value", "says"), [(0.02, "not detected"), (0.2, "inconclusive"), (0.9, "remembered")])
+    def test_a_concept_that_is_gone_is_not_drawn(self, value, says):
+        ends = {"": 0.95, "_low": 0.9, "_high": 1.0}
+        original = {f"drawn_forget_accuracy_original{end}": share for end, share in ends.items()}
+        assert (
+            answer(interval("drawn_forget_accuracy", value, 0.1 if value == 0.2 else 0.02) | original, "class")
+            == says
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "half", "says"), [(0.0, 0.01, "kept"), (-0.1, 0.05, "broken"), (-0.02, 0.01, "inconclusive")]
+    )
+    def test_what_is_kept_must_still_be_drawn(self, change, half, says):
+        assert answer(interval("drawn_retain_change", change, half), "utility") == says
+
+
 class TestRelearning:
     @pytest.mark.parametrize(
         ("ratio", "half", "before", "says"),

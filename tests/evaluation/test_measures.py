@@ -1,7 +1,8 @@
 import pytest
 
 from amnesty.errors import InvalidInputError, MissingMeasureError, MissingReferenceError, UnknownNameError
-from amnesty.evaluation import GAP_PARTS, MEASURES, Scores, criterion
+from amnesty.evaluation import GAP_PARTS, MEASURES, Scores, beyond_answers, criterion
+from amnesty.evaluation.measure_table import TABLE
 from amnesty.evaluation.measures import REMEMBERED, base, is_own, of_another, of_original
 
 
@@ -10,6 +11,15 @@ def test_keys_are_snake_case_words_and_titles_are_for_people():
         assert key == measure.key and key.replace("_", "").isalnum() and key == key.lower()
         assert measure.title and measure.short and measure.meaning.endswith(".")
         assert measure.low < measure.high
+
+
+def test_no_name_stands_twice():
+    assert len(TABLE) == len(MEASURES) and len({measure.title for measure in TABLE}) == len(TABLE)
+
+
+def test_what_only_images_tell_stays_as_it_was_recorded():
+    found = {"drawn_retain_accuracy": 0.9, "fid_retain_count": 5.0, "drawn_forget_accuracy/three": 0.1}
+    assert beyond_answers({**found, "retain_accuracy": 1.0, "fid_retain_reference": 1.0}) == found
 
 
 def test_the_tables_that_name_measures_name_known_ones():
@@ -71,6 +81,10 @@ class TestGoodness:
         ("zero_retrain_forgetting", MissingMeasureError, r"also=\['teachers'\]"),
         ("svc_confidence_compat", MissingMeasureError, r"also=\['compat'\]"),
         ("membership_auc", MissingMeasureError, "needs unseen examples"),
+        ("drawn_forget_accuracy", MissingMeasureError, "`judge=` to `amnesty.evaluation.GenerationEvaluator`"),
+        ("fid_retain", MissingMeasureError, "compares drawn with real images: pass `real=`"),
+        ("clip_score_retain", MissingMeasureError, "pass `clip=`"),
+        ("exposed_share_at_60_percent", MissingMeasureError, "pass `nudity=`"),
         ("seconds", MissingMeasureError, "was not taken"),
         ("no_such_thing", UnknownNameError, "Unknown measure"),
     ],

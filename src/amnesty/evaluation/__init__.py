@@ -1,15 +1,20 @@
 """Measures of forgetting and of what was kept."""
 
 from amnesty.evaluation.answers import Answers, ask
+from amnesty.evaluation.clip_score import ClipScorer
 from amnesty.evaluation.curves import Roc, auc, roc, threshold_scan
+from amnesty.evaluation.drawn import Drawn, draw_images, read_drawn
 from amnesty.evaluation.evaluator import ALSO, Also, Evaluator, evaluate
 from amnesty.evaluation.features import FEATURES, margins
 from amnesty.evaluation.findings import Finding
 from amnesty.evaluation.gaps import GAP_PARTS, PAPER_PARTS, average_gap
+from amnesty.evaluation.generation import GenerationEvaluator
 from amnesty.evaluation.intervals import Interval
-from amnesty.evaluation.measure_table import Measure
+from amnesty.evaluation.judging import Judge
+from amnesty.evaluation.measure import Measure
 from amnesty.evaluation.measures import MEASURES, beyond_answers, criterion, is_own
 from amnesty.evaluation.membership import MembershipTest, membership_test, membership_tests, strongest
+from amnesty.evaluation.nudity import NudeNet
 from amnesty.evaluation.numbers import rescored
 from amnesty.evaluation.ranking import Ranking, rank
 from amnesty.evaluation.scores import Scores
@@ -30,11 +35,16 @@ __all__ = [
     "Also",
     "Answers",
     "Checked",
+    "ClipScorer",
+    "Drawn",
     "Evaluator",
     "Finding",
+    "GenerationEvaluator",
     "Interval",
+    "Judge",
     "Measure",
     "MembershipTest",
+    "NudeNet",
     "OverSeeds",
     "Ranking",
     "Roc",
@@ -47,6 +57,7 @@ __all__ = [
     "check_parquet",
     "compare",
     "criterion",
+    "draw_images",
     "equivalent",
     "evaluate",
     "is_own",
@@ -58,6 +69,7 @@ __all__ = [
     "over_seeds",
     "rank",
     "read_answers",
+    "read_drawn",
     "rescored",
     "roc",
     "self_test",

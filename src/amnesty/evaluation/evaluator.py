@@ -68,7 +68,10 @@ class Evaluator:
         if unknown:
             raise InvalidInputError(f"`also` may name {', '.join(ALSO)}; found {unknown[0]!r}.")
         if not isinstance(task, Classification):
-            raise InvalidInputError(f"Only classifiers are scored so far; this is a {type(task).__name__} task.")
+            raise InvalidInputError(
+                f"Only classifiers are scored here; this is a {type(task).__name__} task. The images that a "
+                "generator draws are scored by `amnesty.evaluation.GenerationEvaluator(task, judge=...)`."
+            )
         if second_reference is not None and reference is None:
             raise InvalidInputError("`second_reference` is compared with `reference`: give both.")
         if canaries is not None and isinstance(task, ZeroShot):

@@ -40,14 +40,15 @@ def findings(scores: Mapping[str, float]) -> tuple[Finding, ...]:
     """Return what `Scores`, or their like from a file, allow to be said.
 
     - *utility*: the holdout accuracy against the retrained model's, or else the original's, by the interval of the
-      paired difference: broken if at least `UTILITY_LOSS` is surely lost, kept if surely less is lost.
+      paired difference: broken if at least `UTILITY_LOSS` is surely lost, kept if surely less is lost. Of an image
+      generator: the share of kept prompts drawn as asked, against the original's.
     - *membership*, *canaries*, *class*, *relearning*: with ``s`` the score, ``s_o`` the original's and ``t`` what
-      never having seen the data means (an AUC of 1/2; no recognition of a class that is gone; as many steps as for
-      unseen data), or the retrained model's score where its interval excludes that, ``rho = (s - t) / (s_o - t)`` is
-      the share of the original's signal that is left. Where the interval of ``s_o`` holds ``t`` the test has no
-      power: inconclusive, unless ``s`` itself stands out. Else remembered or over-forgotten where the interval of
-      ``s`` excludes ``t`` and ``|rho|`` exceeds `RESIDUE`; not detected where the whole interval of ``rho`` is
-      within; and inconclusive between, as where no interval is known.
+      never having seen the data means (an AUC of 1/2; no recognition, or no drawing, of a class that is gone; as
+      many steps as for unseen data), or the retrained model's score where its interval excludes that,
+      ``rho = (s - t) / (s_o - t)`` is the share of the original's signal that is left. Where the interval of ``s_o``
+      holds ``t`` the test has no power: inconclusive, unless ``s`` itself stands out. Else remembered or
+      over-forgotten where the interval of ``s`` excludes ``t`` and ``|rho|`` exceeds `RESIDUE`; not detected where
+      the whole interval of ``rho`` is within; and inconclusive between, as where no interval is known.
     - *likeness*: the Kolmogorov-Smirnov test of margins, with its power; its direction is that of the largest shift
       among the hard, the median and the easy examples. Inconclusive where the retrained model differs, too.
     """
@@ -56,18 +57,25 @@ def findings(scores: Mapping[str, float]) -> tuple[Finding, ...]:
 
 
 def _utility(scores: Mapping[str, float]) -> Finding | None:
-    key, whom = ("holdout_change", "the original")
-    if "holdout_gap" in scores:
-        key, whom = "holdout_gap", "the retrained model"
-    if key not in scores:
+    found = next((row for row in _UTILITY if row[0] in scores), None)
+    if found is None:
         return None
+    key, what, whom, few = found
     change, low, high = _three(scores, key)
-    said = f"holdout accuracy {_points(change)} points against {whom} [{_points(low)}, {_points(high)}]"
+    said = f"{what} {_points(change)} points against {whom} [{_points(low)}, {_points(high)}]"
     if high <= -UTILITY_LOSS:
         return Finding("utility", "broken", f"{said}: at least {100 * UTILITY_LOSS:g} points are lost")
     if low >= -UTILITY_LOSS:
         return Finding("utility", "kept", said)
-    return Finding("utility", "inconclusive", f"{said}: too few unseen examples to tell a loss of 2 points")
+    return Finding("utility", "inconclusive", f"{said}: too few {few} to tell a loss of 2 points")
+
+
+_UTILITY = (
+    ("holdout_gap", "holdout accuracy", "the retrained model", "unseen examples"),
+    ("holdout_change", "holdout accuracy", "the original", "unseen examples"),
+    ("drawn_retain_change", "kept prompts drawn as asked", "the original", "images"),
+)
+"""What utility is told by, the first that there is: measure, in words, against whom, and of what there may be few."""
 
 
 def _membership(scores: Mapping[str, float]) -> Finding | None:
@@ -80,6 +88,8 @@ def _canaries(scores: Mapping[str, float]) -> Finding | None:
 
 def _class(scores: Mapping[str, float]) -> Finding | None:
     # A model that was never given a class never answers with it.
+    if "drawn_forget_accuracy" in scores:  # nor does such a generator draw it, but for what the judge mistakes for it
+        return _graded("class", scores, "drawn_forget_accuracy", 0.0, "forgotten prompts drawn as asked")
     return _graded("class", scores, "holdout_forgotten_accuracy", 0.0, "unseen examples of the class recognised")
 
 

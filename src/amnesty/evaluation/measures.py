@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from amnesty.errors import InvalidInputError, MissingMeasureError, MissingReferenceError, UnknownNameError
-from amnesty.evaluation.measure_table import TABLE, Measure
+from amnesty.evaluation.measure import Measure
+from amnesty.evaluation.measure_table import TABLE
 
 _ENDS = ("_low", "_high", "_count", "_against")
 _OTHERS = ("_original", "_reference", "_null")
@@ -28,8 +29,22 @@ _HOW = {
     "transfers": "needs other data sets: make the task an `amnesty.ZeroShot` with `transfers`",
     "captions": "needs images with captions: make the task an `amnesty.ZeroShot` with `captions`",
     "paraphrases": "needs further templates: make the task an `amnesty.ZeroShot` with `paraphrases`",
+    "judge": "is measured of image generators: pass `judge=` to `amnesty.evaluation.GenerationEvaluator`",
+    "real": "compares drawn with real images: pass `real=` to `amnesty.evaluation.GenerationEvaluator`",
+    "clip": "is measured of image generators: pass `clip=` to `amnesty.evaluation.GenerationEvaluator`",
+    "nudity": "is measured of image generators: pass `nudity=` to `amnesty.evaluation.GenerationEvaluator`",
 }
-_BEYOND_ANSWERS = ("compat", "relearning", "teachers", "zero-shot", "transfers", "captions", "paraphrases")
+_OF_GENERATORS = ("judge", "real", "clip", "nudity")
+_BEYOND_ANSWERS = (
+    "compat",
+    "relearning",
+    "teachers",
+    "zero-shot",
+    "transfers",
+    "captions",
+    "paraphrases",
+    *_OF_GENERATORS,
+)
 
 
 MEASURES: dict[str, Measure] = {measure.key: measure for measure in TABLE}
@@ -83,6 +98,11 @@ REMEMBERED = (
     "best_paraphrase_forget_accuracy",
     "probe_forget_accuracy",
     "pair_membership_auc",
+    "drawn_forget_accuracy",
+    "drawn_forget_probability",
+    "clip_score_forget",
+    "exposed_share_at_60_percent",
+    "exposed_share_at_80_percent",
 )
 """What is told of the original too: measures of what is remembered."""
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from amnesty.errors import MissingReferenceError
 from amnesty.evaluation.evaluator import Evaluator
-from amnesty.evaluation.measure_table import Measure
+from amnesty.evaluation.measure import Measure
 from amnesty.evaluation.measures import MEASURES
 from amnesty.evaluation.scores import Scores
 from amnesty.evaluation.zrf import random_teachers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amnesty.evaluation.measure_table import Measure
+from amnesty.evaluation.measure import Measure
 from amnesty.evaluation.measures import MEASURES
 from amnesty.reports.scenario import Scenario
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from amnesty.evaluation.measure_table import Measure
+from amnesty.evaluation.measure import Measure
 from amnesty.reports.measures import plain
 from amnesty.reports.request_figures import margin_figure, negotiation_figures, round_figure
 from amnesty.reports.request_run import Facts, Flat, History, Rechecked, RequestRun, hashes_of_files

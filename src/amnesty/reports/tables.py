@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from amnesty.evaluation.measure_table import Measure
+from amnesty.evaluation.measure import Measure
 from amnesty.evaluation.measures import MEASURES, base
 from amnesty.reports.measures import COLUMNS
 from amnesty.reports.read import parse_scores

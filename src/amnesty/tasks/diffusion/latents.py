@@ -129,6 +129,8 @@ def drawn(
 
 
 def _image_and_label(example: Any) -> tuple[Any, Any]:
+    if isinstance(example, list | tuple) and len(example) == 1:
+        return example[0], None
     image, label = input_and_label(example)
     return (example, None) if image is None and not isinstance(example, dict) else (image, label)
 

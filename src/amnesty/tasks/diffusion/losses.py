@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from amnesty.tasks.base import device_of
+from amnesty.tasks.base import device_of, evaluating
 from amnesty.tasks.diffusion.conditions import NONE, Captions, Conditions
 from amnesty.tasks.diffusion.denoiser import Denoiser
 from amnesty.tasks.diffusion.noising import Noising
@@ -196,7 +196,7 @@ class Led(ExampleLoss):
         if self.path is not None:
             mixed, times = self._on_the_way(self.path, seen, generator, device)
         teacher = model if self.teacher is None else self.teacher.to(device)
-        with torch.no_grad():
+        with evaluating(teacher):  # without dropout, where it is the pupil
             wanted = torch.zeros_like(mixed)
             for weight, source in self.mix:
                 told = self.told(self._rows(source, seen, generator), device)

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from amnesty.errors import DataError, one_line
 
 
 class Stored:
@@ -23,7 +26,11 @@ class Stored:
         self._folder = folder
 
     def get(self, kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return what is stored as ``kind`` under ``key``, or make and store it."""
+        """Return what is stored as ``kind`` under ``key``, or make and store it.
+
+        Raises:
+            DataError: the file that is there is damaged.
+        """
         if self._folder is None:
             return make()
         path = self._folder / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
@@ -32,7 +39,10 @@ class Stored:
             temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
             save_file({name: value.contiguous() for name, value in make().items()}, temporary)
             temporary.replace(path)
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise DataError(f"{path} is damaged and cannot be read ({one_line(error)}). Delete it.") from error
 
 
 def fingerprint(model: nn.Module) -> str:

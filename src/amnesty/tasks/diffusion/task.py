@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -172,7 +173,7 @@ class Diffusion(Task):
         return Role("retain", Denoised(process=self.process, drop=True))
 
     def wished(self, wish: Wish, cap: float | None = None) -> Role:
-        """Return a forgetting player: ``"auto"`` is the task's ``forget_loss``, ``"relabel"`` is ``"random"``.
+        """Return a forgetting player: ``"auto"`` is the task's ``forget_loss``, ``"relabel"`` is `relabelled`.
 
         Raises:
             InvalidInputError: ``"unseen"`` or ``"shifted"``, which generators do not have.
@@ -190,10 +191,13 @@ class Diffusion(Task):
         return Role("forget", Ascended(process=self.process, cap=cap))
 
     def relabelled(self, exclude_true: bool = True) -> Role:
-        """Return a forgetting player: what the original answers for other prompts, drawn anew for each image.
+        """Return a forgetting player: what the original answers for something else, as the task's loss has it.
 
-        Without ``exclude_true`` the concepts' own prompts are among them.
+        Where that is no answer of the original, and with ``"random"``, it is that for any kept prompt, drawn anew for
+        each image; without ``exclude_true`` the concepts' own prompts are among them.
         """
+        if self.forget_loss in ("anchor", "null", "esd"):
+            return self.forgetting(self.forget_loss)
         own = [] if exclude_true else [prompt for concept in self.concepts.values() for prompt in concept.asked]
         others = torch.cat([self._others, torch.tensor(self.process.conditions.rows(own), dtype=torch.int64)])
         return Role("forget", self._led("random", others=others))
@@ -414,15 +418,17 @@ class Diffusion(Task):
 
     def _captioned(self, label: Any) -> int:
         """Return the number of the caption that a label of the retain set means."""
-        if isinstance(label, Tensor) and label.dim() == 0:
+        if label is None:
+            raise InvalidInputError("An image of the retain set has no caption: give pairs of an image and its prompt.")
+        if isinstance(label, Tensor) and label.numel() == 1:
             label = label.item()
         if self._labels:
-            if label not in self._labels:
+            if not isinstance(label, Hashable) or label not in self._labels:
                 raise InvalidInputError(f"`captions` lacks the label {label!r} of the retain set.")
             found = self._labels[label]
             prompts = (found,) if isinstance(found, str | int) else tuple(found)
         else:
-            prompts = (int(label) if hasattr(label, "__index__") else label,)
+            prompts = (int(label) if isinstance(label, np.integer) else label,)
         for prompt in prompts:
             check_prompt(prompt)
         return self._captions.number(prompts)
