@@ -32,12 +32,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amnesty.errors import UnknownNameError
-from amnesty.seeds import derive, generator, seeded
+from amnesty.seeds import derive, generator
 from amnesty.tasks import device_of
 from amnesty.weights import hash_weights
 from benchmarks._common import environment, where
 from benchmarks._small_clip import small_clip
-from tests import tiny_clip
+from tests import tiny_clip, tiny_diffusion
 
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel  # isort: skip  # tests.vision comes first
 
@@ -115,19 +115,7 @@ def small_diffusion(seed: int, without: Collection[str] = ()) -> SmallDiffusion:
 
 def network(seed: int, width: int = 64) -> UNet2DConditionModel:
     """A U-Net without training, for text features of this width."""
-    with seeded(derive(seed, "unet"), CPU):
-        return UNet2DConditionModel(
-            sample_size=8,
-            in_channels=1,
-            out_channels=1,
-            block_out_channels=(16, 48),
-            layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            norm_num_groups=8,
-            attention_head_dim=8,
-            cross_attention_dim=width,
-        ).eval()
+    return tiny_diffusion.unet(width, derive(seed, "unet"), channels=1, blocks=(16, 48), groups=8)
 
 
 def sampler() -> DDIMScheduler:

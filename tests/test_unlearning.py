@@ -13,7 +13,7 @@ from amnesty.errors import DataError, InvalidInputError, NonFiniteError
 from amnesty.methods import METHODS, FineTune, GradientAscent, MUNBa, NegGradPlus
 from amnesty.testing import MODELS, Case
 from tests import tiny
-from tests.methods.test_contract import quick
+from tests.methods.test_contract import CLASSIFIERS, quick
 
 
 class Augmented(Dataset):
@@ -94,7 +94,7 @@ class TestTheOutcome:
 
     @pytest.mark.parametrize(
         ("name", "precision", "enabled"),
-        [(name, "float32", True) for name in METHODS]
+        [(name, "float32", True) for name in CLASSIFIERS]
         + [(name, "bfloat16", enabled) for name in ("munba", "scrub", "ssd") for enabled in (True, False)],
     )
     def test_does_not_depend_on_a_callers_autocast(self, name, precision, enabled):
@@ -129,7 +129,7 @@ class TestWithoutARetainSet:
         assert outcome.history[-1]["forget_loss"] < outcome.history[0]["forget_loss"]
         assert "forget_accuracy" in amnesty.evaluate(task, outcome.model)
 
-    @pytest.mark.parametrize("name", METHODS)
+    @pytest.mark.parametrize("name", CLASSIFIERS)
     def test_those_that_need_one_say_so_before_they_start(self, name):
         task, steps, method = self.task(), [], quick(name, "CNN")
         if "retain" not in method.about.needs:

@@ -3,6 +3,7 @@ from rich.console import Console
 
 from amnesty.errors import ReportError
 from amnesty.reports import show_plan, show_request, write_request_report
+from tests.reports import generator_folders
 from tests.reports.request_folders import FACTS, LATER, write
 
 MARKUP = "[bold red]x[/bold red] [/] [link=http://a]"
@@ -74,3 +75,28 @@ def test_the_plan_tells_what_will_be_done():
 def test_a_fact_of_another_type_is_refused():
     with pytest.raises(ReportError, match="`facts`: `forgotten` must be a whole number"):
         said(show_plan, {"name": "a", "forgotten": "many"})
+
+
+def test_a_generator_is_told_of_in_words_of_images(tmp_path):
+    folder = generator_folders.write(tmp_path, result="adapter")
+    text = said(show_request, folder)
+    for expected in (
+        "is not seen in any image",
+        "Forgotten prompts, drawn as asked",
+        "forgotten prompts",
+        "Adapters",
+    ):
+        assert expected in text
+    assert "Unlearned model" not in text and "Not measured" not in text
+
+
+def test_a_generator_that_nobody_judged_has_no_empty_table(tmp_path):
+    text = said(show_request, generator_folders.write(tmp_path, None, generator_folders.UNJUDGED))
+    assert "Nobody judged what is drawn" in text and "Measure" not in text
+
+
+def test_the_plan_for_a_generator_keeps_no_forget_set():
+    counts = {"three": 16, "five": 16, "retain": 128}
+    text = said(show_plan, {**FACTS, "asked": "", "counts": counts, "forgotten": 32, "task": "diffusion"})
+    assert "32 images" in text and "128 images" in text and "examples" not in text
+    assert "three" not in said(show_plan, {**FACTS, "counts": counts})

@@ -17,11 +17,15 @@ from amnesty.requests.running import run
 from tests.requests.bad_input_cases import IMAGES, PARQUET, Case, contents, furnish, right
 from tests.requests.bad_input_cases_clip import CLIP, NEEDS, asked, clip, source
 from tests.requests.bad_input_cases_data import DATA
+from tests.requests.bad_input_cases_diffusion import CLASSES, DIFFUSION, generator
+from tests.requests.bad_input_cases_diffusion import NEEDS as GENERATOR_NEEDS
+from tests.requests.bad_input_cases_diffusion import asked as generator_asked
+from tests.requests.bad_input_cases_diffusion import source as generator_source
 from tests.requests.bad_input_cases_folders import FOLDERS, SLOW
 from tests.requests.bad_input_cases_models import MODELS
 from tests.requests.bad_input_cases_requests import REQUESTS
 
-CASES: dict[str, Case] = {**REQUESTS, **MODELS, **DATA, **FOLDERS, **CLIP}
+CASES: dict[str, Case] = {**REQUESTS, **MODELS, **DATA, **FOLDERS, **CLIP, **DIFFUSION}
 PACKAGES = ("datasets", "PIL", "pyarrow", "jinja2")  # of the folder in which all requests are tried
 
 
@@ -122,8 +126,14 @@ def test_it_is_so_in_a_process_of_its_own(folder, what):
         right(model="model: {run: finished}"),
         asked(),
         asked({"lora": 2, "captions": source("said"), "transfers": {"other": source("pictures")}}),
+        generator_asked(),
+        generator_asked(
+            data={"retain": generator_source("pictures")},
+            diffusion={"lora": 2, "drawing": {"per_prompt": 1, "steps": 1}},
+            evaluation={"steps": 1, "judge": {**generator_source("judge"), "classes": CLASSES}},
+        ),
     ],
-    ids=["functions", "parquet", "images", "earlier", "clip", "clip with more"],
+    ids=["functions", "parquet", "images", "earlier", "clip", "clip with more", "generator", "generator with more"],
 )
 def test_what_the_cases_spoil_is_right_before(folder, monkeypatch, capsys, text):
     (folder / "request.yaml").write_text(text)
@@ -131,6 +141,10 @@ def test_what_the_cases_spoil_is_right_before(folder, monkeypatch, capsys, text)
         if any(importlib.util.find_spec(package) is None for package in NEEDS):
             pytest.skip("the extras `clip` and `vision` are not installed")
         clip()(folder)
+    if "task: diffusion" in text:
+        if any(importlib.util.find_spec(package) is None for package in GENERATOR_NEEDS):
+            pytest.skip("the extras `diffusion` and `vision` are not installed")
+        generator(folder)
     before = dict(contents(folder.parent))
     capsys.readouterr()
     assert called(monkeypatch, "unlearn", "request.yaml", "--check") == 0
@@ -144,5 +158,5 @@ def test_the_unfinished_run_can_go_on(folder, monkeypatch, capsys):
 
 
 def test_the_table_is_long_and_no_case_hides_another():
-    assert len(CASES) == sum(map(len, (REQUESTS, MODELS, DATA, FOLDERS, CLIP))) >= 45
+    assert len(CASES) == sum(map(len, (REQUESTS, MODELS, DATA, FOLDERS, CLIP, DIFFUSION))) >= 45
     assert len({(c.request, c.more, c.command, c.says, what) for what, c in CASES.items()}) == len(CASES)

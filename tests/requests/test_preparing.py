@@ -3,7 +3,8 @@ import torch
 
 from amnesty.errors import InvalidInputError, ModelError
 from amnesty.requests.checking import read_request
-from amnesty.requests.preparing import device_for, holdout_protocol, prepare
+from amnesty.requests.of_examples import holdout_protocol
+from amnesty.requests.preparing import device_for, prepare
 from tests.requests.whole_runs import HERE, asked
 
 TRAINING = {"import": f"{HERE}:training"}

@@ -84,7 +84,7 @@ def result(folder: Path) -> dict[str, Any]:
     return {
         "weights": [path.read_bytes() for path in weight_files(folder)],
         "history": (folder / "history.jsonl").read_text(),
-        "answers": (folder / "answers.parquet").read_bytes(),
+        "answers": path.read_bytes() if (path := folder / "answers.parquet").exists() else None,
         "forgotten": (folder / "forgotten.json").read_text(),
         "scores": scores,
     }

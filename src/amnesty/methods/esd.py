@@ -18,7 +18,7 @@ class ESD(Iterative):
     random share of the way from noise to the concept.
 
     Args:
-        steps: of training. eta: how far away. guidance: on the way, as diffusers counts.
+        steps: of training, in each epoch. eta: how far away. guidance: on the way, as diffusers counts.
         way: steps of the whole way, of a sampler without noise.
 
     Source: Gandikota et al., Erasing Concepts from Diffusion Models, ICCV 2023, arXiv:2303.07345, Eq. 6. ``esd-x`` is
@@ -32,6 +32,7 @@ class ESD(Iterative):
     classifiers_only: ClassVar = False
 
     lr: Positive = 1e-5
+    epochs: Count = 1
     optimizer: Literal["sgd", "adam"] = "adam"
     weight_decay: NotNegative = 0.0
     batch_size: Count = 1
@@ -43,4 +44,4 @@ class ESD(Iterative):
     def run(self, task: AnyTask, loop: Loop) -> None:
         """Train on the way from noise to the concepts."""
         role, asked = task.erased(self.eta, self.guidance, self.way, self.steps * self.batch_size)
-        self.train(task, loop, {"forget": role}, rule=Sum(), parts={"asked": asked}, retaining=("forget",), epochs=1)
+        self.train(task, loop, {"forget": role}, rule=Sum(), parts={"asked": asked}, retaining=("forget",))

@@ -50,6 +50,13 @@ class Checker:
         self.fault(name, "an object", value)
         return {}
 
+    def entries(self, value: object, name: str) -> list[Any]:
+        """A list; a missing one is a fault, and empty."""
+        if isinstance(value, list):
+            return value
+        self.fault(name, "a list", value)
+        return []
+
     def text(self, value: object, name: str) -> str:
         """A string, or a whole number such as a class label; a missing one is empty."""
         if value is None:

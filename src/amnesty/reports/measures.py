@@ -27,5 +27,7 @@ def plain(key: str, scenario: Scenario) -> str:
         "membership_auc": "forgotten told from unseen (a coin: 50 %)",
         "membership_advantage": "attack's gain over guessing",
         "average_gap": "mean distance to the target, in points",
-        "seconds": "to unlearn, or to retrain",
+        "drawn_forget_accuracy": "images for forgotten prompts that still show it",
+        "drawn_retain_accuracy": "images for kept prompts that show what was asked for",
+        "seconds": "to unlearn" + (", or to retrain" if scenario.scores.reference is not None else ""),
     }.get(key, "")

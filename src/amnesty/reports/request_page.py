@@ -23,7 +23,7 @@ def write_request_report(
 
     Args:
         folder: holds scores.json and run.json, and as far as there are such request.yaml, history.jsonl,
-            answers.parquet and forgotten.json.
+            answers.parquet, forgotten.json, zero_shot.json and drawn.json.
         facts: to be written to run.json first; see `amnesty.reports.request_run.Facts`. Without them, those of the
             folder are read.
         out: the file to write; report.html in the folder unless given.

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from amnesty.evaluation import Answers, read_answers
 from amnesty.reports.check import Checker
+from amnesty.reports.drawn import DRAWN, DrawnRun, read_drawn
 from amnesty.reports.read import HISTORY, SCORES, json_lines, parse_json, parse_scores, read_text
 from amnesty.reports.scenario import Scenario, Scores
 from amnesty.reports.zero_shot_view import ZERO_SHOT, ZeroShotRun, read_zero_shot
 
 FACTS, REQUEST, ANSWERS, PAGE, AUDIT = "run.json", "request.yaml", "answers.parquet", "report.html", "audit.json"
+DIFFUSION = "diffusion"
 SCHEMA = 1
 _AFTER_THE_PAGE = {PAGE, AUDIT, "model.sig", "checkpoint"}  # what is written later, or goes away
 
@@ -41,6 +43,7 @@ class Facts:
     """The content of run.json: what was asked, and how it was done. What is not known is ``None`` or empty."""
 
     name: str
+    task: str = ""  # such as "diffusion"; empty where it is not known
     asked: str = ""
     forgotten: int | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -103,6 +106,12 @@ class RequestRun:
     answers: Mapping[str, Mapping[str, Answers]]  # model -> part; empty where they were not stored
     request: str  # the text of request.yaml; empty where there is none
     zero_shot: ZeroShotRun | None = None
+    drawn: DrawnRun | None = None
+
+    @property
+    def generator(self) -> bool:
+        """Whether what was unlearned draws images."""
+        return self.drawn is not None or self.facts.task == DIFFUSION
 
     @property
     def method(self) -> str | None:
@@ -118,7 +127,7 @@ class RequestRun:
 def read_request_run(folder: Path) -> RequestRun:
     """Read the folder of a request's run.
 
-    history.jsonl, answers.parquet, request.yaml and zero_shot.json may be missing.
+    history.jsonl, answers.parquet, request.yaml, zero_shot.json and drawn.json may be missing.
 
     Raises:
         ReportError: there is no run.json or no scores.json, or a file cannot be understood.
@@ -136,6 +145,7 @@ def read_request_run(folder: Path) -> RequestRun:
         read_answers(answers) if answers.is_file() else {},
         read_text(request) if request.is_file() else "",
         read_zero_shot(folder / ZERO_SHOT),
+        read_drawn(folder / DRAWN),
     )
 
 
@@ -184,7 +194,7 @@ def parse_facts(content: object, where: str) -> Facts:
     return found
 
 
-_TEXTS = ("name", "asked", "method", "device", "precision", "started", "ended", "holdout_protocol")
+_TEXTS = ("name", "task", "asked", "method", "device", "precision", "started", "ended", "holdout_protocol")
 
 
 def hashes_of_files(folder: Path) -> Iterator[tuple[str, int, str]]:

@@ -7,20 +7,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amnesty.reports.drawn import DRAWN
+from amnesty.reports.drawn_words import drawn_headline, question_of
 from amnesty.reports.measures import COLUMNS
-from amnesty.reports.request_run import PAGE, Facts, parse_facts, read_facts, read_scores
-from amnesty.reports.request_view import number_of, thousands
+from amnesty.reports.request_run import DIFFUSION, PAGE, Facts, parse_facts, read_facts, read_scores
+from amnesty.reports.request_summary import is_adapter, kept_counts, model_of
+from amnesty.reports.request_view import number_of
 from amnesty.reports.request_words import how_chosen, run_headline
 from amnesty.reports.scenario import ORIGINAL, Scenario, Scores
 from amnesty.reports.tables import findings_table
-from amnesty.reports.words import duration, method_name, plain
+from amnesty.reports.words import duration, method_name, plain, thousands
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-_COMPACT = ("forget_accuracy", "retain_accuracy", "holdout_accuracy", "holdout_forgotten_accuracy", "membership_auc")
+_COMPACT = (
+    "forget_accuracy",
+    "retain_accuracy",
+    "holdout_accuracy",
+    "holdout_forgotten_accuracy",
+    "membership_auc",
+    "drawn_forget_accuracy",
+    "drawn_retain_accuracy",
+)
 
 
 def show_plan(console: Console, facts: Mapping[str, Any]) -> None:
@@ -68,15 +79,18 @@ def show_request(console: Console, folder: Path, facts: Mapping[str, Any] | None
     method = Scenario(folder, scores, method=known.method).featured
     found = () if method is None else scores.findings(method)
     console.print(plain(f"{known.name}: {known.asked}" if known.asked else known.name, "bold"))
-    console.print(plain(run_headline(found)))
-    console.print(_scores(scores, method))
+    draws = known.task == DIFFUSION or (folder / DRAWN).is_file()
+    console.print(plain(drawn_headline(scores, method) if draws else run_headline(found)))
+    table = _scores(scores, method)
+    if table.row_count:
+        console.print(table)
     if found and method is not None:
-        console.print(findings_table(scores, [method], named=False))
+        console.print(findings_table(scores, [method], named=False, asked=question_of if draws else str))
     for entry in known.rechecked:
         console.print(plain(f"Earlier request {entry.name}: {entry.answer} ({entry.reason})"))
     _warn(console, known)
     rows = {
-        "Unlearned model": str(_model_of(folder)),
+        "Adapters" if is_adapter(folder) else "Unlearned model": str(model_of(folder) or folder),
         "Report": str(folder / PAGE) if (folder / PAGE).exists() else "",
         "Took": "" if known.seconds is None else f"{duration(known.seconds)}; {how_chosen(known)}",
         "Next": f"amnesty verify {shlex.quote(str(folder))}",
@@ -108,15 +122,15 @@ def _cell(text: str, interval: str) -> Text:
 
 
 def _forgotten(facts: Facts) -> str:
-    return "" if facts.forgotten is None else f"{thousands(facts.forgotten)} examples"
+    things = "images" if facts.task == DIFFUSION else "examples"
+    return "" if facts.forgotten is None else f"{thousands(facts.forgotten)} {things}"
 
 
 def _kept(facts: Facts) -> str:
-    return ", ".join(f"{name} {thousands(count)}" for name, count in facts.counts.items() if name != "forget")
-
-
-def _model_of(folder: Path) -> Path:
-    return next((path for name in ("model.safetensors", "model") if (path := folder / name).exists()), folder)
+    kept = kept_counts(facts)
+    if facts.task == DIFFUSION:
+        return f"{thousands(kept['retain'])} images to train with" if "retain" in kept else ""
+    return ", ".join(f"{name} {thousands(count)}" for name, count in kept.items())
 
 
 def _warn(console: Console, facts: Facts) -> None:

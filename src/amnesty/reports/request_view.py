@@ -8,19 +8,34 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from amnesty.evaluation import Finding
 from amnesty.evaluation.measure import Measure
+from amnesty.reports.drawn_view import DrawnView, drawn_view
+from amnesty.reports.drawn_words import judged_counts, question_of
 from amnesty.reports.measures import plain
 from amnesty.reports.request_figures import margin_figure, negotiation_figures, round_figure
+from amnesty.reports.request_limits import limits
 from amnesty.reports.request_run import Facts, Flat, History, Rechecked, RequestRun, hashes_of_files
-from amnesty.reports.request_words import done, duplicates_note, interval, limits, run_headline, sentences
+from amnesty.reports.request_summary import environment, summary
+from amnesty.reports.request_words import (
+    beside_note,
+    done,
+    duplicates_note,
+    earlier_note,
+    headline,
+    interval,
+    sentences,
+    verify_note,
+)
 from amnesty.reports.scenario import ORIGINAL, Scores
 from amnesty.reports.tables import columns, other_measures
 from amnesty.reports.view import KINDS, Curve, FindingView
-from amnesty.reports.words import DASH, MINUS, SPACE, duration, method_name, number, percent
+from amnesty.reports.words import DASH, MINUS, SPACE, duration, method_name, number, percent, thousands
 from amnesty.reports.zero_shot_view import ZeroShotView, zero_shot_view
 
 _ROUNDS = 24  # listed at most; the figure shows all of them
 _PLAYERS = ("_loss", "_weight", "_norm")
+_NUDITY = "exposed_share_at_60_percent"  # where it was looked for, readers choose whether to see
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,8 @@ class RequestView:
     others: Grid
     margins: Curve | None
     zero_shot: ZeroShotView | None
+    drawn: DrawnView | None
+    judged: str
     curves: tuple[Markup, ...]
     rounds: Grid | None
     rounds_svg: Markup
@@ -85,7 +102,9 @@ class RequestView:
     files: tuple[tuple[str, str, str], ...]
     request: str
     limits: tuple[str, ...]
-    has_reference: bool
+    beside_note: str
+    earlier_note: str
+    verify_note: str
 
 
 def request_view(run: RequestRun) -> RequestView:
@@ -95,16 +114,18 @@ def request_view(run: RequestRun) -> RequestView:
     found = () if run.method is None else scores.findings(run.method)
     return RequestView(
         facts=facts,
-        headline=run_headline(found),
+        headline=headline(run),
         sentences=sentences(run),
-        findings=tuple(FindingView(f.question, f.answer, KINDS.get(f.answer, "bad"), f.reason) for f in found),
+        findings=tuple(_finding(run, finding) for finding in found),
         done=done(run),
-        summary=_summary(run),
+        summary=summary(run),
         models=tuple(method_name(name) for name in _models(scores)),
         lines=tuple(_line(run, measure) for measure in columns(scores)),
         others=_others(scores),
         margins=_margins(run),
         zero_shot=None if run.zero_shot is None else zero_shot_view(run.zero_shot),
+        drawn=None if run.drawn is None else drawn_view(run.drawn, veiled=scores.has(_NUDITY)),
+        judged=judged_counts(scores, run.method),
         curves=tuple(Markup(svg) for svg in negotiation_figures(run.history, "negotiation")),
         rounds=None if rounds is None else _shortened(rounds),
         rounds_svg=_rounds_svg(run.history),
@@ -112,12 +133,19 @@ def request_view(run: RequestRun) -> RequestView:
         duplicates=_duplicates(facts),
         chain=_chain(facts),
         came=tuple(_came(entry) for entry in facts.rechecked),
-        environment=_environment(facts),
+        environment=environment(run),
         files=tuple((name, size_of(size), digest) for name, size, digest in hashes_of_files(run.folder)),
         request=run.request,
         limits=limits(run),
-        has_reference=scores.reference is not None,
+        beside_note=beside_note(run),
+        earlier_note=earlier_note(run),
+        verify_note=verify_note(run),
     )
+
+
+def _finding(run: RequestRun, found: Finding) -> FindingView:
+    question = question_of(found.question) if run.generator else found.question
+    return FindingView(question, found.answer, KINDS.get(found.answer, "bad"), found.reason)
 
 
 def _models(scores: Scores) -> list[str]:
@@ -147,44 +175,6 @@ def number_of(scores: Scores, method: str, measure: Measure) -> Number:
         return Number(DASH if value is None else f"{number(value)} points")
     ends = interval(scores, method, measure.key)
     return Number(percent(value), "" if ends is None else f"[{number(ends[0])}, {number(ends[1])}]")
-
-
-def _summary(run: RequestRun) -> Flat:
-    facts = run.facts
-    counts = {**facts.counts}
-    if facts.forgotten is not None:
-        counts = {"forgotten": facts.forgotten, **{k: v for k, v in counts.items() if k != "forget"}}
-    rows = [
-        *(
-            (f"Examples {name}" if name == "forgotten" else f"Examples in {name}", thousands(n))
-            for name, n in counts.items()
-        ),
-        ("Took", "" if facts.seconds is None else duration(facts.seconds) + _sittings(facts.sittings)),
-        ("Started", facts.started),
-        ("Ended", facts.ended),
-        *((f"Model before{_of(name)}", text) for name, text in facts.model_before),
-        *((f"Model after{_of(name)}", text) for name, text in facts.model_after),
-    ]
-    return tuple((name, text) for name, text in rows if text)
-
-
-def _sittings(count: int | None) -> str:
-    return f" in {count} sittings" if count is not None and count > 1 else ""
-
-
-def _of(name: str) -> str:
-    return f": {name}" if name else ""
-
-
-def _environment(facts: Facts) -> Flat:
-    rows = (
-        ("Unseen examples", facts.holdout_protocol),
-        ("Seed", "" if facts.seed is None else str(facts.seed)),
-        ("Device", facts.device),
-        ("Precision", facts.precision),
-        *facts.versions,
-    )
-    return tuple((name, text) for name, text in rows if text)
 
 
 def _margins(run: RequestRun) -> Curve | None:
@@ -263,15 +253,6 @@ def _chain(facts: Facts) -> Grid | None:
 def _came(entry: Rechecked) -> Came:
     kind = {"not detected": "good", "came back": "bad"}.get(entry.answer, "")
     return Came(entry.name, entry.answer, kind, entry.reason)
-
-
-def thousands(count: int) -> str:
-    """A count as people write it.
-
-    >>> thousands(45000).replace(SPACE, " ")
-    '45 000'
-    """
-    return f"{count:,}".replace(",", SPACE)
 
 
 def size_of(size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amnesty.evaluation import Finding
+from amnesty.reports.drawn_words import UNJUDGED, drawn_headline
 from amnesty.reports.request_run import Facts, RequestRun
 from amnesty.reports.scenario import Scores
 from amnesty.reports.verdict import headline as against_reference
@@ -47,9 +48,18 @@ def _traces(answers: Sequence[str]) -> str:
     return "No trace was found of what was to be forgotten"
 
 
+def headline(run: RequestRun) -> str:
+    """One line on what came of a request."""
+    if run.generator:
+        return drawn_headline(run.scores, run.method)
+    return run_headline(() if run.method is None else run.scores.findings(run.method))
+
+
 def sentences(run: RequestRun) -> tuple[str, ...]:
     """The numbers behind the headline, in words."""
     found = verdict(run.scenario).sentences
+    if run.generator:
+        return found if run.scores.judged else (UNJUDGED, *found)
     if run.scores.reference is None:
         return found
     return (f"Beside the retrained model: {_lower(against_reference(run.scenario))}", *found)
@@ -66,6 +76,11 @@ def duplicates_note(run: RequestRun) -> str:
     """What was found of copies of the forget set, and what was done."""
     count = sum(sum(kinds.values()) for kinds in run.facts.duplicates.values())
     if not run.facts.action and not run.facts.duplicates:
+        if run.generator:
+            return (
+                "Copies of images were not searched for: both what is forgotten and what is kept would need images "
+                "of its own, and what has none is drawn by the original."
+            )
         return "Copies of what was to be forgotten were not searched for."
     if count == 0:
         return "No copies of what was to be forgotten were found elsewhere in the data."
@@ -73,31 +88,40 @@ def duplicates_note(run: RequestRun) -> str:
     return f"{known} {_COPIES.get(run.facts.action, f'What was done: {run.facts.action}.')}"
 
 
-def limits(run: RequestRun) -> tuple[str, ...]:
-    """What the record does not prove."""
-    lines = [
-        "A test that finds nothing bounds what it could have found, on these examples, with 95 % confidence. A "
-        "stronger attack may find what these tests do not.",
-        "It speaks of this model. Copies of the original, models that were made from it, its recorded answers, "
-        "backups and the data itself are where they were.",
-        "It is as good as the data it was given: unseen examples that the model was trained on after all make "
-        "every test blunt, and examples that nobody named were not forgotten.",
-        "The hashes show that these files are those that were measured. They do not show which model answers "
-        "your users: compare its hash with that of the unlearned model.",
-    ]
-    if run.scores.reference is None:
-        lines.append(
-            "No model that was retrained without the examples was at hand: how far the unlearned one is from it is "
-            "not known."
+def beside_note(run: RequestRun) -> str:
+    """How to read the scores beside those of a model that never had the data, or without one."""
+    if run.generator:
+        if not run.scores.judged:
+            return "Nobody judged what the images show." if run.scores.of_images else ""
+        if run.scores.reference is not None:
+            return "The aim is to do as the generator that never met what is forgotten, whose judge errs as often."
+        return (
+            "The judge errs, too: look at the numbers of the original. A low share by itself is no merit, as a "
+            "destroyed generator draws nothing that was asked for: look at the kept prompts, and at the images."
         )
-    if run.facts.action == "keep" and any(sum(kinds.values()) for kinds in run.facts.duplicates.values()):
-        lines.append("Copies of forgotten examples are still in the data: the model may know them from there.")
-    if not run.facts.action and not run.facts.duplicates:
-        lines.append("Copies of forgotten examples may be in the data that was kept: none were searched for.")
-    unsure = [entry.name for entry in run.facts.rechecked if entry.answer not in ("not detected", "came back")]
-    if unsure:
-        lines.append(f"Whether what was forgotten earlier stayed forgotten is not known of: {', '.join(unsure)}.")
-    return tuple(lines)
+    if run.scores.reference is not None:
+        return "The aim is to do as the retrained model does, not to score low."
+    return (
+        "There is no retrained model to compare with: a low forget accuracy by itself is no merit, as a model that "
+        "never saw the examples may know many of them all the same."
+    )
+
+
+def earlier_note(run: RequestRun) -> str:
+    """How it was found out whether earlier requests came back."""
+    how = "What they had forgotten was tested again, where it was at hand."
+    if run.generator:
+        how = "What they had forgotten was drawn again by both models, where a judge knows what it looks like."
+    return f"This request was carried out on the result of others. {how}"
+
+
+def verify_note(run: RequestRun) -> str:
+    """What can be measured again."""
+    if not run.generator:
+        return "With the data at hand it measures the model again."
+    if not run.scores.of_images:
+        return "There are no scores of images to measure again."
+    return "With the original and the judge at hand (`--data`) it draws the images and measures them again."
 
 
 def interval(scores: Scores, method: str, measure: str) -> tuple[float, float] | None:

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amnesty.evaluation.findings import Finding, findings
-from amnesty.evaluation.measures import of_another, of_original
+from amnesty.evaluation.measures import MEASURES, of_another, of_original
 
 ORIGINAL = "original"  # the name, in every scores.json, of the model before unlearning
+
+_LOOKING = ("judge", "real", "clip", "nudity")  # what measures of drawn images need
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,16 @@ class Scores:
     def has(self, measure: str) -> bool:
         """Whether any method recorded the measure."""
         return any(measure in values for values in self.methods.values())
+
+    @property
+    def of_images(self) -> bool:
+        """Whether they are of what an image generator draws."""
+        return any(measure.needs in _LOOKING and self.has(key) for key, measure in MEASURES.items())
+
+    @property
+    def judged(self) -> bool:
+        """Whether a judge said what drawn images show."""
+        return self.has("drawn_forget_accuracy") or self.has("drawn_retain_accuracy")
 
     @property
     def unlearned(self) -> tuple[str, ...]:
@@ -132,4 +144,4 @@ class Scenario:
     @property
     def things(self) -> str:
         """What one unit of data is called on the page."""
-        return "images" if self.examples else "examples"
+        return "images" if self.examples or self.scores.of_images else "examples"

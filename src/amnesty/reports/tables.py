@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,9 +103,21 @@ def other_measures(scores: Scores, intervals: bool = True) -> list[tuple[str, li
     recorded = {key for values in scores.methods.values() for key in values}
     known = {measure.key for measure in COLUMNS} | {"unlearning_accuracy"}  # which is one minus the forget accuracy
     keys = [key for key in recorded - known if base(key) == key]
-    keys.sort(key=lambda key: (list(MEASURES).index(key) if key in MEASURES else len(MEASURES), key))
-    titles = {key: MEASURES[key].title if key in MEASURES else key for key in keys}
+    order = list(MEASURES)
+    keys.sort(key=lambda key: (order.index(_whole(key)) if _whole(key) in MEASURES else len(order), key))
+    titles = {key: _title(key) for key in keys}
     return [(titles[key], [_plain(scores, method, key, intervals) for method in scores.rows]) for key in keys]
+
+
+def _whole(key: str) -> str:
+    """The measure that a number is a part of: of one concept, or of one category."""
+    return key if key in MEASURES else key.partition("/")[0]
+
+
+def _title(key: str) -> str:
+    if key in MEASURES or _whole(key) not in MEASURES:
+        return MEASURES[key].title if key in MEASURES else key
+    return f"{MEASURES[_whole(key)].title}: {key.partition('/')[2]}"
 
 
 def _plain(scores: Scores, method: str, key: str, interval: bool) -> str:
@@ -161,8 +173,16 @@ def scores_table(scores: Scores | Mapping[str, Any]) -> Table:
     return table
 
 
-def findings_table(scores: Scores, methods: Sequence[str] | None = None, named: bool = True) -> Table:
-    """What the numbers of each method allow to be said, for the terminal; ``named`` gives the method, too."""
+def findings_table(
+    scores: Scores,
+    methods: Sequence[str] | None = None,
+    named: bool = True,
+    asked: Callable[[str], str] = str,
+) -> Table:
+    """What the numbers of each method allow to be said, for the terminal.
+
+    ``named`` gives the method, too; ``asked`` says a question in words.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -172,7 +192,7 @@ def findings_table(scores: Scores, methods: Sequence[str] | None = None, named: 
     for method in scores.unlearned if methods is None else methods:
         for at, found in enumerate(scores.findings(method)):
             style = {"not detected": "green", "kept": "green", "inconclusive": "yellow"}.get(found.answer, "red")
-            cells = [method_name(method) if at == 0 else "", found.question, found.answer, found.reason]
+            cells = [method_name(method) if at == 0 else "", asked(found.question), found.answer, found.reason]
             texts = [Text(printable(cell), style=style if i == 2 else "") for i, cell in enumerate(cells)]
             table.add_row(*texts[0 if named else 1 :])
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from amnesty.reports.drawn_words import drawn_headline, drawn_sentences
 from amnesty.reports.scenario import ORIGINAL, Scenario
 from amnesty.reports.words import duration, method_name, percent, share
 
@@ -25,6 +26,9 @@ class Verdict:
 
 def verdict(scenario: Scenario) -> Verdict:
     """The verdict on the scenario's featured method."""
+    if scenario.scores.of_images:
+        told = (*drawn_sentences(scenario.scores, scenario.featured), _cost(scenario))
+        return Verdict(headline(scenario), tuple(sentence for sentence in told if sentence))
     sentences = (
         _forgotten(scenario),
         _kept(scenario),
@@ -44,6 +48,8 @@ def headline(scenario: Scenario) -> str:
     gap = scores.gap(method, "forget_accuracy")
     if method is None:
         return "No unlearning method was run."
+    if scores.of_images:
+        return drawn_headline(scores, method)
     if gap is None:
         return "Not comparable: no retrained model was measured." if scores.reference is None else "Not measured."
     parts = [_degree(scores.gap(ORIGINAL, "forget_accuracy"), gap)]

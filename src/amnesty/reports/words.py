@@ -72,6 +72,15 @@ def share(fraction: float) -> str:
     return f"{100 * fraction:.0f}{SPACE}%"
 
 
+def thousands(count: int) -> str:
+    """A count as people write it.
+
+    >>> thousands(45000).replace(SPACE, " ")
+    '45 000'
+    """
+    return f"{count:,}".replace(",", SPACE)
+
+
 def points(difference: float | None) -> str:
     """A difference of two fractions in percentage points, signed.
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amnesty.reports.check import Checker
-from amnesty.reports.images import png_uri
+from amnesty.reports.images import FEW, checked_image, png_uri
 from amnesty.reports.read import parse_json, read_text
 from amnesty.reports.words import percent, points
 from amnesty.reports.zero_shot_figure import Changes, changes_figure
@@ -26,7 +23,6 @@ ZERO_SHOT, SCHEMA = "zero_shot.json", 1
 MOST = 40
 """Classes that the matrix shows by themselves, at most; the others are joined."""
 
-_LARGEST = 128  # pixels of a side of a stored picture
 _TOLD = 5  # forgotten classes that get a sentence
 
 
@@ -114,7 +110,7 @@ def parse_zero_shot(content: object, where: str) -> ZeroShotRun:
     sides = [_images_by_class(t, len(names)) for t in told.values()]
     if not check.faults and not np.array_equal(sides[0], sides[1]):
         check.fault("after", "of as many images of each class as `before`", data.get("after"))
-    listed = _list(check, data.get("examples"), "examples")
+    listed = check.entries(data.get("examples"), "examples")
     found = ZeroShotRun(
         names,
         _texts(check, data, "templates"),
@@ -129,19 +125,12 @@ def parse_zero_shot(content: object, where: str) -> ZeroShotRun:
     return found
 
 
-def _list(check: Checker, value: object, name: str) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    check.fault(name, "a list", value)
-    return []
-
-
 def _texts(check: Checker, data: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    return tuple(check.text(text, name) for text in _list(check, data.get(name), name))
+    return tuple(check.text(text, name) for text in check.entries(data.get(name), name))
 
 
 def _counts(check: Checker, value: object, name: str, classes: int) -> NDArray[np.int64]:
-    rows = _list(check, value, name)
+    rows = check.entries(value, name)
     expected = f"a list of [true class, class called, count], classes below {classes} and counts above 0"
     for row in rows:
         whole = isinstance(row, list) and len(row) == 3 and all(type(n) is int for n in row)
@@ -163,32 +152,20 @@ def _picture(check: Checker, content: object, name: str) -> Picture:
     data = check.mapping(content, name)
     sides = (_likely(check, data.get(when), f"{name}.{when}") for when in ("before", "after"))
     label = check.text(data.get("label"), f"{name}.label")
-    return Picture(label, bool(data.get("forgotten")), _image(check, data.get("image"), f"{name}.image"), *sides)
+    return Picture(
+        label, bool(data.get("forgotten")), checked_image(check, data.get("image"), f"{name}.image"), *sides
+    )
 
 
 def _likely(check: Checker, value: object, name: str) -> tuple[tuple[str, float], ...]:
     found = []
-    for pair in _list(check, value, name):
+    for pair in check.entries(value, name):
         if not isinstance(pair, list) or len(pair) != 2:
             check.fault(name, "a list of [label, probability]", pair)
             continue
         share = check.number(pair[1], name, 0.0, 1.001, "a probability in [0, 1]")
         found.append((check.text(pair[0], name), min(1.0, share or 0.0)))
     return tuple(found)
-
-
-def _image(check: Checker, value: object, name: str) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    try:
-        content = base64.b64decode(value if isinstance(value, str) else "", validate=True)
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if max(image.size) <= _LARGEST:
-                return np.asarray(image.convert("RGB"), dtype=np.uint8)
-    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        pass  # whatever is wrong with it, what is said is what it should be
-    check.fault(name, f"a PNG in base64, of at most {_LARGEST} pixels a side", value)
-    return np.zeros((1, 1, 3), dtype=np.uint8)
 
 
 # What of it is shown.
@@ -272,7 +249,7 @@ def _picture_view(picture: Picture) -> PictureView:
     kind = "forgotten" if picture.forgotten else "kept"
     return PictureView(
         uri=png_uri(picture.image),
-        small=max(picture.image.shape[:2]) <= 48,
+        small=max(picture.image.shape[:2]) <= FEW,
         alt=f"An unseen image of a {kind} class, {picture.label}. Before: {said[0]}; after: {said[1]}",
         label=picture.label,
         forgotten=picture.forgotten,

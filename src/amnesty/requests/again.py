@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from amnesty.errors import InvalidInputError
-from amnesty.evaluation import Evaluator
 from amnesty.requests.audit import read_audit
 from amnesty.requests.checking import read_request
+from amnesty.requests.concepts_request import ConceptRequest
 from amnesty.requests.digests import REQUEST
 from amnesty.requests.inputs import inputs_of
 from amnesty.requests.pictures import load_pixels
-from amnesty.requests.preparing import Prepared, prepare, read_again
+from amnesty.requests.prepared import Prepared
+from amnesty.requests.preparing import prepare
+from amnesty.requests.preparing_concepts import kept_at_hand
 from amnesty.requests.request import Request
 from amnesty.requests.sources import Sources, load_sources
 from amnesty.requests.towers import load_towers
@@ -30,8 +32,7 @@ def reevaluated(folder: Path) -> Mapping[str, float]:
     changed = list(_changed(prepared, folder))
     if changed:
         raise InvalidInputError(f"{', '.join(changed)} changed since the run")
-    evaluator = Evaluator(prepared.task, prepared.reference, seed=prepared.request.seed)
-    return evaluator(read_again(prepared, folder)).own
+    return prepared.scored_again(folder)
 
 
 def _changed(prepared: Prepared, folder: Path) -> Iterator[str]:
@@ -39,12 +40,7 @@ def _changed(prepared: Prepared, folder: Path) -> Iterator[str]:
     audit = read_audit(folder)
     if prepared.before.tensors != audit["model"]["before"]["tensors"]:
         yield "the model to start from"
-    if prepared.before.about.get("processor") != audit["model"]["before"]["about"].get("processor"):
-        yield "its tokenizer or image processor"
-    recorded, content = audit["data"]["parts"], prepared.parts.content
-    for name in sorted(recorded.keys() | content.keys()):
-        if recorded.get(name, {}).get("sha256") != content.get(name):
-            yield f"the data of the {name} part"
+    yield from prepared.changed(audit)
 
 
 def datasets(folder: Path) -> Mapping[str, Source]:
@@ -54,6 +50,9 @@ def datasets(folder: Path) -> Mapping[str, Source]:
         InvalidInputError: it cannot be read.
     """
     request = read_request(folder / REQUEST, look=False)
+    if isinstance(request, ConceptRequest):
+        return {"retain": kept_at_hand(request)}
+    assert isinstance(request, Request)
     found = _sources(request)
     named = {"training": found.training, "holdout": found.holdout, "validation": found.validation}
     return {name: source for name, source in named.items() if source is not None}

@@ -27,6 +27,7 @@ from amnesty.requests.digests import (
     count_records,
     described,
     is_plain,
+    names_of,
     parsed,
     read_text,
     saved_tensors_hash,
@@ -62,10 +63,11 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class PartFacts:
-    """A part of the data: how many examples, and `amnesty.data.content_hash` of them."""
+    """A part of the data: how many examples, and `amnesty.data.content_hash` of them, or of what ``of`` says."""
 
     count: int
     sha256: str
+    of: str = "examples"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,7 @@ def model_facts(
     """
     own = files and all(path.suffix == ".safetensors" for path in files)
     tensors = saved_tensors_hash(files) if own else hash_tensors(state)
-    return ModelFacts({path.name: described(path) for path in files}, tensors, about or {})
+    return ModelFacts({name: described(path) for name, path in names_of(files).items()}, tensors, about or {})
 
 
 def part_facts(parts: Mapping[str, Source]) -> dict[str, PartFacts]:
@@ -166,7 +168,7 @@ def write_audit(folder: Path, facts: AuditFacts) -> Path:
 
 
 def _document(folder: Path, facts: AuditFacts) -> dict[str, Any]:
-    parts = {name: {"count": part.count, "sha256": part.sha256} for name, part in facts.parts.items()}
+    parts = {name: _part(part) for name, part in facts.parts.items()}
     return {
         "schema": SCHEMA,
         "name": facts.name,
@@ -193,6 +195,11 @@ def _document(folder: Path, facts: AuditFacts) -> dict[str, Any]:
     }
 
 
+def _part(part: PartFacts) -> dict[str, Any]:
+    of = {} if part.of == "examples" else {"of": part.of}
+    return {"count": part.count, "sha256": part.sha256, **of}
+
+
 def _forget(folder: Path, facts: AuditFacts) -> dict[str, Any]:
     forgotten = read_forgotten(folder)
     if forgotten.name != facts.name or set(forgotten.sets) != set(facts.asked):
@@ -205,7 +212,8 @@ def _model(folder: Path, before: ModelFacts) -> dict[str, Any]:
     files = weight_files(folder)
     if not files:
         raise AuditError(
-            f"{folder} holds no unlearned model: neither model.safetensors nor model/*.safetensors, and no adapters."
+            f"{folder} holds no unlearned model: neither model.safetensors nor model/*.safetensors, no pipeline, no "
+            "adapters."
         )
     names = [path.relative_to(folder).as_posix() for path in files]
     after: dict[str, Any] = {"files": names, "tensors": saved_tensors_hash(files)}

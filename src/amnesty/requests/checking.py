@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from amnesty.data import Selector
 from amnesty.methods import Method
+from amnesty.requests.concepts_from import read_concepts, read_diffusion, read_evaluation, read_kept
+from amnesty.requests.concepts_presence import look_for_concepts
+from amnesty.requests.concepts_request import ConceptRequest
 from amnesty.requests.destination import look_for_destination
 from amnesty.requests.document import document_of
 from amnesty.requests.faults import Faults, Origin, Place
@@ -26,7 +28,7 @@ from amnesty.requests.presence import (
     look_for_zero_shot,
     not_a_run,
 )
-from amnesty.requests.request import DataSpec, InputsSpec, Request, SignSpec, TaskKind, ZeroShotSpec
+from amnesty.requests.request import BaseRequest, DataSpec, InputsSpec, Request, SignSpec, TaskKind, ZeroShotSpec
 from amnesty.requests.sections import (
     read_checkpoint,
     read_data,
@@ -35,12 +37,19 @@ from amnesty.requests.sections import (
     read_sign,
 )
 from amnesty.requests.selectors_from import NAME_RULE, ONE, is_name, read_forget
-from amnesty.requests.vocabulary import SECTIONS
+from amnesty.requests.vocabulary import EVERY_SECTION
 from amnesty.requests.yaml_file import UNUSABLE, Node, read_file
 from amnesty.requests.zero_shot_from import read_zero_shot
 from amnesty.training.settings import CountOrZero
 
-_BORROWED = ("data", "zero_shot")
+_OF_TASKS: Mapping[str, TaskKind] = {
+    "zero_shot": "zero-shot",
+    "diffusion": "diffusion",
+    "evaluation": "diffusion",
+}
+"""Sections that one task alone has."""
+
+_BORROWED = ("data", *_OF_TASKS)
 """Sections of which a request on an earlier run's model may give less than the whole, the rest being that run's."""
 
 _EXAMPLES = {
@@ -48,9 +57,16 @@ _EXAMPLES = {
     "data": "data: {training: {parquet: train.parquet}}",
     "forget": "forget: {column: user_id, values: [7]}",
 }
+_CONCEPT_EXAMPLES = {
+    "model": "model: {diffusers: my-generator}",
+    "data": "data: {retain: {prompts: [a photo of a dog, a photo of a bird]}}",
+    "forget": "forget: {prompts: a photo of a cat, anchor: a photo of a dog}",
+}
 
 
-def read_request(path: Path, overrides: Sequence[str] = (), out: Path | None = None, *, look: bool = True) -> Request:
+def read_request(
+    path: Path, overrides: Sequence[str] = (), out: Path | None = None, *, look: bool = True
+) -> BaseRequest:
     """Return the request that a YAML file says, after checking all of it.
 
     Relative paths in the file, and in the overrides, are relative to the folder of the file. Nothing is loaded and
@@ -84,7 +100,8 @@ def read_request(path: Path, overrides: Sequence[str] = (), out: Path | None = N
     if look:
         _look(Around(_finder(tree), faults), path, parts)
     faults.refuse()
-    return Request(**parts, document=document_of(parts))
+    kind: type[BaseRequest] = ConceptRequest if parts["task"] == "diffusion" else Request
+    return kind(**parts, document=document_of(parts))
 
 
 def _of_data(overrides: Iterable[Override], wanted: bool) -> list[Override]:
@@ -97,7 +114,7 @@ def _borrow_task(tree: Node, path: Path) -> None:
     if file is None or ("task" in tree.value and tree.value["task"].value is not None):
         return
     earlier = read_file(file, Origin(str(file), file.parent, 1), Faults())
-    for key in ("task", "zero_shot") if isinstance(earlier.value, dict) else ():
+    for key in ("task", *_OF_TASKS) if isinstance(earlier.value, dict) else ():
         if key in earlier.value and (key not in tree.value or tree.value[key].value is None):
             tree.value[key] = earlier.value[key]
 
@@ -149,26 +166,22 @@ def _finder(tree: Node) -> Any:
 
 def _read(root: Section, stem: str) -> dict[str, Any]:
     """Return the fields of a request; what is wrong is noted, and its default or ``None`` stands for it."""
-    root.close(SECTIONS)
-    for key, example in _EXAMPLES.items():
-        root.require(key, example)
-    forget = read_forget(root.section("forget")) if "forget" in root else {}
-    method = read_method(root["method"], "method", root.faults)
-    if method is not None and forget:
-        _check_players(root, method[0], forget)
-    name = _name(root, stem)
     task: TaskKind = root.take("task", TaskKind, "classification")
-    data = read_data(root.section("data")) if "data" in root else None
+    _close(root, task)
+    for key, example in (_CONCEPT_EXAMPLES if task == "diffusion" else _EXAMPLES).items():
+        root.require(key, example)
+    method = read_method(root["method"], "method", root.faults)
+    own = _of_concepts(root) if task == "diffusion" else _of_examples(root, task)
+    if method is not None and own["forget"]:
+        _check_players(root, method[0], len(own["forget"]), "concept" if task == "diffusion" else "forget set")
+    name = _name(root, stem)
     return {
         "name": name,
         "task": task,
         "model": read_model(root.section("model"), task) if "model" in root else None,
-        "data": data,
-        "zero_shot": _zero_shot(root, task, data),
-        "forget": forget,
+        **own,
         "method": method and method[0],
         "tuned": method is not None and method[1],
-        "reference": root.path("reference"),
         "seed": root.take("seed", CountOrZero, 0),
         "device": root.take("device", str, "auto"),
         "precision": root.take("precision", Literal["float32", "bfloat16"], "float32"),
@@ -181,10 +194,38 @@ def _read(root: Section, stem: str) -> dict[str, Any]:
     }
 
 
+def _close(root: Section, task: TaskKind) -> None:
+    """Note sections that no request has, and those of another task."""
+    root.close(EVERY_SECTION)
+    for key, needed in _OF_TASKS.items():
+        if key in root and needed != task:
+            root.add(key, f"means nothing without `task: {needed}`: add it, or leave this out.")
+    if "reference" in root and task == "diffusion":
+        root.add("reference", "means nothing with `task: diffusion`: there is no generator retrained on the rest.")
+
+
+def _of_examples(root: Section, task: TaskKind) -> dict[str, Any]:
+    data = read_data(root.section("data")) if "data" in root else None
+    return {
+        "data": data,
+        "zero_shot": _zero_shot(root, task, data),
+        "forget": read_forget(root.section("forget")) if "forget" in root else {},
+        "reference": root.path("reference"),
+    }
+
+
+def _of_concepts(root: Section) -> dict[str, Any]:
+    forget = read_concepts(root.section("forget")) if "forget" in root else {}
+    return {
+        "kept": read_kept(root.section("data")) if "data" in root else None,
+        "forget": forget,
+        "diffusion": read_diffusion(root.section("diffusion"), forget),
+        "evaluation": read_evaluation(root.section("evaluation")),
+    }
+
+
 def _zero_shot(root: Section, task: TaskKind, data: DataSpec | None) -> ZeroShotSpec | None:
     if task == "classification":
-        if "zero_shot" in root:
-            root.add("zero_shot", "means nothing without `task: zero-shot`: add it, or leave this out.")
         return None
     if data is not None and data.inputs != InputsSpec():
         text = (
@@ -206,12 +247,12 @@ def _name(root: Section, stem: str) -> str:
     return name
 
 
-def _check_players(root: Section, method: Method, forget: dict[str, Selector]) -> None:
+def _check_players(root: Section, method: Method, count: int, what: str) -> None:
     wanted = players_wanted(method)
-    if wanted is not None and wanted[1] != len(forget) + 1:
+    if wanted is not None and wanted[1] != count + 1:
         place = root.section("method")[wanted[0]].place
-        what = "one forget set" if list(forget) == [ONE] else f"{len(forget)} forget sets"
-        text = f"is for {wanted[1]} players, but there are {len(forget) + 1}: {what}, and what is retained."
+        forgotten = f"one {what}" if count == 1 else f"{count} {what}s"
+        text = f"is for {wanted[1]} players, but there are {count + 1}: {forgotten}, and what is retained."
         root.faults.add(place, f"`method.{wanted[0]}` {text}")
 
 
@@ -236,6 +277,19 @@ def _look(around: Around, path: Path, parts: dict[str, Any]) -> None:
     """Look for everything that the request names."""
     if parts["model"] is not None:
         look_for_model(around, parts["model"], parts["task"])
+    if parts["task"] == "diffusion":
+        look_for_concepts(around, parts)
+    else:
+        _look_for_examples(around, parts)
+    if parts["sign"] is not None:
+        look_for_sign(around, parts["sign"])
+    if parts["trackers"]:
+        look_for_trackers(around, parts["trackers"])
+    look_for_device(around, parts["device"])
+    look_for_destination(around, parts["out"], path, parts)
+
+
+def _look_for_examples(around: Around, parts: dict[str, Any]) -> None:
     if parts["data"] is not None:
         look_for_data(around, parts["data"])
     if parts["zero_shot"] is not None:
@@ -244,9 +298,3 @@ def _look(around: Around, path: Path, parts: dict[str, Any]) -> None:
         look_for_selector(around, ("forget",) if name == ONE else ("forget", "sets", name), selector)
     if parts["reference"] is not None:
         look_for_reference(around, parts["reference"])
-    if parts["sign"] is not None:
-        look_for_sign(around, parts["sign"])
-    if parts["trackers"]:
-        look_for_trackers(around, parts["trackers"])
-    look_for_device(around, parts["device"])
-    look_for_destination(around, parts["out"], path, parts)

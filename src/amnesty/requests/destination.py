@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from amnesty.requests.concepts_presence import concept_files, concept_sources
+from amnesty.requests.concepts_request import JudgingSpec
 from amnesty.requests.presence import Around, files_of
 from amnesty.requests.request import DataSpec, ModelSpec, SourceSpec, ZeroShotSpec
 
@@ -53,12 +55,7 @@ def files_read(parts: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     model: ModelSpec | None = parts.get("model")
     data: DataSpec | None = parts.get("data")
     if model is not None:
-        if model.weights is not None:
-            yield "model.weights", model.weights
-        if model.kind in ("huggingface", "run"):
-            yield f"model.{model.kind}", Path(model.name)
-        elif model.kind == "import":
-            yield from _function_file("model.import", model.name)
+        yield from _model_files("model", model)
     for key in ("training", "holdout", "validation"):
         source = getattr(data, key, None)
         if isinstance(source, SourceSpec):
@@ -67,12 +64,24 @@ def files_read(parts: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
             yield from ((f"data.{key}.rows.{kind}", file) for kind, file in files_of(source))
     if parts.get("zero_shot") is not None:
         yield from _zero_shot_files(parts["zero_shot"])
-    for selector in parts["forget"].values():
-        yield from ((f"forget.{kind}", file) for kind, file in files_of(selector))
+    if parts.get("task") == "diffusion":
+        yield from _concept_files(parts)
+    else:
+        for selector in parts["forget"].values():
+            yield from ((f"forget.{kind}", file) for kind, file in files_of(selector))
     if parts.get("reference") is not None:
         yield "reference", parts["reference"]
     if parts.get("sign") is not None and parts["sign"].key is not None:
         yield "sign.key", parts["sign"].key
+
+
+def _model_files(name: str, model: ModelSpec) -> Iterator[tuple[str, Path]]:
+    if model.weights is not None:
+        yield f"{name}.weights", model.weights
+    if model.kind in ("huggingface", "diffusers", "run"):
+        yield f"{name}.{model.kind}", Path(model.name)
+    elif model.kind == "import":
+        yield from _function_file(f"{name}.import", model.name)
 
 
 def _source_files(name: str, source: SourceSpec) -> Iterator[tuple[str, Path]]:
@@ -89,6 +98,17 @@ def _zero_shot_files(spec: ZeroShotSpec) -> Iterator[tuple[str, Path]]:
         yield from _source_files(f"zero_shot.transfers.{name}", transfer.data)
     for key, source in spec.captioned.items():
         yield from _source_files(f"zero_shot.{key}", source)
+
+
+def _concept_files(parts: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    yield from concept_files(parts)
+    for name, source in concept_sources(parts):
+        yield from _source_files(name, source)
+    spec: JudgingSpec = parts["evaluation"]
+    if spec.judge is not None:
+        yield from _model_files("evaluation.judge", spec.judge.model)
+    if spec.features is not None:
+        yield from _function_file("evaluation.features", spec.features)
 
 
 def _function_file(name: str, function: str) -> Iterator[tuple[str, Path]]:

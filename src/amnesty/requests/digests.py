@@ -101,11 +101,24 @@ def is_plain(path: Path) -> bool:
 def weight_files(folder: Path) -> list[Path]:
     """Return the files that hold a run's unlearned model.
 
-    They are ``model.safetensors``, those in ``model/``, or those in ``adapter/``, which go with the model before.
+    They are ``model.safetensors``, those in ``model/``, those of the parts of ``pipeline/``, or those in
+    ``adapter/``, which go with the model before.
     """
     single = folder / "model.safetensors"
     found = [single] if single.is_file() else sorted((folder / "model").glob("*.safetensors"))
+    found = found or sorted((folder / "pipeline").glob("*/*.safetensors"))
     return found or sorted((folder / "adapter").glob("*.safetensors"))
+
+
+def names_of(files: Iterable[Path]) -> dict[str, Path]:
+    """Return files by name, with that of their folder where they lie in several: parts of a pipeline.
+
+    >>> list(names_of([Path("a/unet/w"), Path("a/vae/w")])), list(names_of([Path("a/w"), Path("a/v")]))
+    (['unet/w', 'vae/w'], ['w', 'v'])
+    """
+    found = list(files)
+    several = len({path.parent for path in found}) > 1
+    return {f"{path.parent.name}/{path.name}" if several else path.name: path for path in found}
 
 
 def alone(files: Iterable[Path]) -> bool:
@@ -116,11 +129,12 @@ def alone(files: Iterable[Path]) -> bool:
 class _Saved(Mapping[str, Tensor]):
     """The tensors of open files, read one at a time."""
 
-    def __init__(self, owners: Mapping[str, Any]) -> None:
+    def __init__(self, owners: Mapping[str, tuple[Any, str]]) -> None:
         self.owners = owners
 
     def __getitem__(self, name: str) -> Tensor:
-        found: Tensor = self.owners[name].get_tensor(name)
+        file, own = self.owners[name]
+        found: Tensor = file.get_tensor(own)
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -133,16 +147,19 @@ class _Saved(Mapping[str, Tensor]):
 def saved_tensors_hash(files: Iterable[Path]) -> str:
     """Return `amnesty.weights.hash_tensors` of what safetensors files hold together, read tensor by tensor.
 
+    Where they lie in several folders, the parts of a pipeline, the name of its part stands before that of a tensor.
+
     Raises:
         ModelError: a file cannot be read, or two hold a tensor of the same name.
     """
-    owners: dict[str, Any] = {}
+    owners: dict[str, tuple[Any, str]] = {}
     try:
         with ExitStack() as stack:
-            for path in files:
+            for named, path in names_of(files).items():
                 opened = stack.enter_context(safe_open(path, framework="pt"))
+                part = named[: -len(path.name)]
                 for name in opened.keys():  # noqa: SIM118 (it is no mapping)
-                    if owners.setdefault(name, opened) is not opened:
+                    if owners.setdefault(part + name, (opened, name))[0] is not opened:
                         raise ModelError(f"{path} holds a tensor {name!r} that another file holds too.")
             return hash_tensors(_Saved(owners))
     except (OSError, SafetensorError) as error:

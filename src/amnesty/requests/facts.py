@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from amnesty.evaluation import Scores
-from amnesty.requests.audit import AuditFacts, PartFacts
-from amnesty.requests.digests import file_hash
+from amnesty.requests.audit import AuditFacts
+from amnesty.requests.digests import file_hash, names_of
 from amnesty.requests.environment import versions
-from amnesty.requests.preparing import Prepared, holdout_protocol
+from amnesty.requests.prepared import REFERENCE, Prepared
 from amnesty.requests.rechecking import Rechecked
 from amnesty.requests.run_folder import Sitting
 from amnesty.requests.signing import signature_facts
-from amnesty.requests.zero_shot import settings_of
 from amnesty.tasks import device_of
 from amnesty.unlearning import Outcome
-
-REFERENCE = "reference"
 
 
 def plan(prepared: Prepared) -> dict[str, Any]:
@@ -28,7 +25,7 @@ def plan(prepared: Prepared) -> dict[str, Any]:
     return {
         **_known(prepared),
         "model": f"{request.model.kind}: {request.model.name}",
-        "data": f"{request.data.training.kind}: {request.data.training.name}",
+        "data": prepared.data,
         "out": str(request.out),
     }
 
@@ -57,19 +54,19 @@ def run_facts(
             "versions": versions(),
             "chain": [link.document for link in prepared.earlier.chain],
             "rechecked": [{"name": one.name, "answer": one.answer, "reason": one.reason} for one in rechecked],
-            "holdout_protocol": holdout_protocol(prepared.request),
+            "holdout_protocol": prepared.holdout_protocol,
             "warnings": [*prepared.warnings, *_touched(prepared), *warnings],
         }
     )
 
 
 def _known(prepared: Prepared) -> dict[str, Any]:
-    request = prepared.request
+    request, counts = prepared.request, prepared.counts
     return {
         "name": request.name,
-        "asked": asked_in_words(prepared),
-        "forgotten": sum(prepared.parts.counts[name] for name in prepared.parts.forget),
-        "counts": prepared.parts.counts,
+        "asked": prepared.asked,
+        "forgotten": sum(counts[name] for name in prepared.forgotten.sets),
+        "counts": counts,
         "method": prepared.method,
         "settings": _settings(prepared),
         "tuned": request.tuned,
@@ -77,7 +74,7 @@ def _known(prepared: Prepared) -> dict[str, Any]:
         "seed": request.seed,
         "device": str(device_of(prepared.task.model)),
         "precision": request.precision,
-        "duplicates": {"action": request.duplicates.action, "counts": prepared.leaks.found.counts()},
+        "duplicates": _duplicates(prepared),
         "warnings": list(prepared.warnings),
     }
 
@@ -87,25 +84,19 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
     return {key: value for key, value in method.items() if key not in ("name", "tuned")}
 
 
-def asked_in_words(prepared: Prepared) -> str:
-    """Say what is to be forgotten: counts, and classes by name; no values of columns, which may name people."""
-    counts, task = prepared.parts.counts, prepared.task
-    total = sum(counts[name] for name in prepared.parts.forget)
-    trained = total + counts["retain"]
-    gone = [task.class_names[c] for c in task.forgotten_classes]
-    classes = f", among them all of class {', '.join(gone)}" if gone else ""
-    sets = len(prepared.parts.forget)
-    apart = f" in {sets} sets" if sets > 1 else ""
-    return f"Forget {total:,} of {trained:,} training examples{apart}{classes}."
+def _duplicates(prepared: Prepared) -> dict[str, Any]:
+    """Return what was found of copies; nothing where none were searched for."""
+    counts = prepared.duplicate_counts
+    return {"action": prepared.request.duplicates.action, "counts": counts} if counts else {}
 
 
 def _touched(prepared: Prepared) -> list[str]:
     """Say so if a file of the original is no longer what was read: nothing here writes to it."""
     found = prepared.before.files
     return [
-        f"{path.name} of the original was changed by somebody while the run went on."
-        for path in prepared.loaded.files
-        if not path.is_file() or file_hash(path) != found[path.name]["sha256"]
+        f"{name} of the original was changed by somebody while the run went on."
+        for name, path in names_of(prepared.loaded.files).items()
+        if not path.is_file() or file_hash(path) != found[name]["sha256"]
     ]
 
 
@@ -118,9 +109,9 @@ def scores_document(prepared: Prepared, scores: Mapping[str, Scores]) -> dict[st
         "scenario": {
             "name": name,
             "title": name,
-            "asked": asked_in_words(prepared),
-            "counts": prepared.parts.counts,
-            "content": prepared.parts.content,
+            "asked": prepared.asked,
+            "counts": prepared.counts,
+            "content": {part: one.sha256 for part, one in prepared.parts_facts.items()},
         },
         "seed": prepared.request.seed,
         "reference": REFERENCE if REFERENCE in scores else None,
@@ -140,8 +131,7 @@ def audit_facts(
 ) -> AuditFacts:
     """Return what audit.json holds of a run; ``facts`` are its `run_facts`."""
     request, document = prepared.request, prepared.request.document
-    content, counts = prepared.parts.content, prepared.parts.counts
-    asked = document["forget"].get("sets") or dict.fromkeys(prepared.parts.forget, document["forget"])
+    asked = document["forget"].get("sets") or dict.fromkeys(prepared.forgotten.sets, document["forget"])
     return AuditFacts(
         name=request.name,
         asked=plain(asked),
@@ -156,12 +146,12 @@ def audit_facts(
         ended=datetime.fromisoformat(facts["ended"]),
         seconds=outcome.seconds,
         sittings=facts["sittings"],
-        parts={name: PartFacts(counts[name], content[name]) for name in prepared.parts},
+        parts=prepared.parts_facts,
         holdout_protocol=facts["holdout_protocol"],
-        duplicates=plain(prepared.leaks.describe()),
+        duplicates=plain(prepared.duplicates),
         findings=scores[prepared.method].findings,
         chain=prepared.earlier.chain,
-        task=plain(settings_of(prepared.task, document["zero_shot"])),
+        task=plain(prepared.task_facts),
         rechecked=[one.document for one in rechecked],
         warnings=facts["warnings"],
         signature=signature_facts(request.sign),

@@ -13,6 +13,7 @@ from amnesty.data import Batches, batch_hashes, dataset_of
 from amnesty.errors import InvalidInputError
 from amnesty.files import write_text
 from amnesty.requests.digests import canonical, parsed, read_text, text_hash
+from amnesty.requests.prompt_hashes import Hashed
 from amnesty.tasks import Source, unpack
 
 FORGOTTEN, FORGOTTEN_BEFORE = "forgotten.json", "forgotten_before.json"
@@ -20,7 +21,11 @@ FORGOTTEN, FORGOTTEN_BEFORE = "forgotten.json", "forgotten_before.json"
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What one run forgot: name of a forget set -> the `amnesty.data.example_hash` of its examples, sorted."""
+    """What one run forgot: name of a forget set -> the `amnesty.data.example_hash` of its examples, sorted.
+
+    Of an image generator: name of a concept -> the hashes of its prompts, and of its images where some were given;
+    see `amnesty.requests.prompt_hashes`.
+    """
 
     name: str
     sets: Mapping[str, tuple[bytes, ...]]
@@ -49,9 +54,13 @@ class Forgotten:
 def hashes_of(source: Source) -> list[bytes]:
     """Return the `amnesty.data.example_hash` of each example, in the order of the data set.
 
+    Of what an image generator draws, they are those of `amnesty.requests.prompt_hashes`.
+
     Raises:
         DataError: examples that are not inputs and class numbers, or a loader that cannot be seen through.
     """
+    if isinstance(source, Hashed):
+        return source.hashes
     data = dataset_of(source, "data")
     return [h for batch in Batches(data, 512).iterate() for h in batch_hashes(*unpack(batch))]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from amnesty.requests.forgotten import Forgotten
 
-KNOWN = ("membership_auc", "holdout_forgotten_accuracy", "forget_accuracy")
+KNOWN = ("membership_auc", "holdout_forgotten_accuracy", "forget_accuracy", "drawn_forget_accuracy")
 """Measures of the model before a request that tell what a later test of its examples could see at all."""
 
 
@@ -25,6 +25,7 @@ class Link:
         ended: when, in UTC, ISO 8601.
         forgotten_classes: classes that were forgotten altogether.
         known: what the model before it knew of its forget set: `KNOWN` with the ends of their intervals.
+        concepts: of an image generator: name of a concept -> its prompts.
     """
 
     name: str
@@ -36,11 +37,14 @@ class Link:
     ended: str
     forgotten_classes: tuple[int, ...] = ()
     known: Mapping[str, float] = field(default_factory=dict)
+    concepts: Mapping[str, Sequence[str | int]] = field(default_factory=dict)
 
     @property
     def document(self) -> dict[str, Any]:
         """The same as plain data."""
-        return {**asdict(self), "forgotten_classes": list(self.forgotten_classes), "known": dict(self.known)}
+        found = {**asdict(self), "forgotten_classes": list(self.forgotten_classes), "known": dict(self.known)}
+        concepts = {name: list(prompts) for name, prompts in found.pop("concepts").items()}
+        return {**found, "concepts": concepts} if concepts else found
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Link:
@@ -63,7 +67,14 @@ def link_to(audit: Mapping[str, Any], audit_sha256: str) -> Link:
         ended=audit["time"]["ended"],
         forgotten_classes=tuple(scores.get("forgotten_classes", ())),
         known={key: float(numbers[key]) for key in ends if key in numbers},
+        concepts=_concepts(audit),
     )
+
+
+def _concepts(audit: Mapping[str, Any]) -> dict[str, list[str | int]]:
+    """Return the prompts of what an image generator was to forget; nothing of another model."""
+    found = (audit.get("task") or {}).get("concepts") or {}
+    return {name: list(concept["prompts"]) for name, concept in found.items()}
 
 
 def broken_links(chain: Sequence[Link], model_before: str, before: Sequence[Forgotten]) -> Iterator[str]:

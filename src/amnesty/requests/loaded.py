@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ from torch import nn
 from amnesty.requests.request import ModelSpec
 from amnesty.weights import save_weights
 
-WEIGHTS, PRETRAINED, ADAPTER = "model.safetensors", "model", "adapter"
-"""What the folder of a run holds of its model: a file, what ``save_pretrained`` wrote, or adapters alone."""
+WEIGHTS, PRETRAINED, PIPELINE, ADAPTER = "model.safetensors", "model", "pipeline", "adapter"
+"""What the folder of a run holds of its model: a file, what ``save_pretrained`` of a model or of a pipeline wrote, or
+adapters alone."""
+
+INDEX = "model_index.json"
+"""Names the parts of a pipeline of diffusers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +89,17 @@ class LoadedModel:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep `transformers` from printing progress and reports: what matters is raised as an error."""
-    logging: Any = importlib.import_module("transformers.utils.logging")
+    """Keep `transformers`, and `diffusers` where it is loaded, from printing: what matters is raised as an error."""
+    with ExitStack() as stack:
+        stack.enter_context(_silent("transformers.utils.logging"))
+        if "diffusers" in sys.modules:
+            stack.enter_context(_silent("diffusers.utils.logging"))
+        yield
+
+
+@contextmanager
+def _silent(module: str) -> Iterator[None]:
+    logging: Any = importlib.import_module(module)
     verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from amnesty.errors import InvalidInputError, MissingExtraError, ModelError, one_line
-from amnesty.requests.loaded import ADAPTER, PRETRAINED, WEIGHTS, LoadedModel
+from amnesty.requests.loaded import ADAPTER, INDEX, PIPELINE, PRETRAINED, WEIGHTS, LoadedModel
 from amnesty.requests.pretrained import load_pretrained
 from amnesty.requests.request import ModelSpec
 from amnesty.seeds import seeded
@@ -53,6 +53,8 @@ def load_model(spec: ModelSpec, classes: int | None = None) -> LoadedModel:
             return _of_run(spec, classes)
         if spec.kind == "huggingface":
             return load_pretrained(Path(spec.name))
+        if spec.kind == "diffusers":
+            raise ModelError(f"{spec.name} is an image generator: it is for `task: diffusion`.")
         return _imported(spec) if spec.kind == "import" else _of_library(spec, classes)
 
 
@@ -85,11 +87,13 @@ def trace(spec: ModelSpec) -> tuple[ModelSpec, list[Path]]:
         folders.append(folder)
         if (folder / PRETRAINED).is_dir():
             origin = ModelSpec(kind="huggingface", name=str(folder / PRETRAINED))
-        elif (folder / WEIGHTS).is_file() or (folder / ADAPTER).is_dir():
+        elif (folder / PIPELINE / INDEX).is_file():
+            origin = ModelSpec(kind="diffusers", name=str(folder / PIPELINE))
+        elif (folder / WEIGHTS).is_file() or (folder / ADAPTER).is_dir() or (folder / PIPELINE).is_dir():
             origin = read_request(folder / "request.yaml", look=False).model
         else:
             raise ModelError(f"{folder} is no finished run: it holds neither {WEIGHTS} nor a folder {PRETRAINED!r}.")
-    if not folders or origin.kind == "huggingface":
+    if not folders or origin.kind in ("huggingface", "diffusers"):
         return origin, folders
     return dataclasses.replace(origin, weights=folders[0] / WEIGHTS), folders
 

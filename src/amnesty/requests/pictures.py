@@ -36,8 +36,9 @@ class PictureTable(Dataset[tuple[Tensor, Any]]):
         table: of Hugging Face.
         what: it is called in messages.
         image_column: by default the only column of images.
-        column: what goes with each image: a class number, or with ``captioned`` a text.
+        column: what goes with each image: a class number, or with ``captioned`` a text; ``None``: nothing does.
         captioned: see there.
+        inputs: how images become tensors; by default coloured ones as they are.
 
     Attributes:
         columns: the facts on each example that are no images, by name. class_names: where ``column`` knows them.
@@ -47,7 +48,15 @@ class PictureTable(Dataset[tuple[Tensor, Any]]):
         UnknownNameError: there is no such column.
     """
 
-    def __init__(self, table: Any, what: str, image_column: str | None, column: str, captioned: bool = False) -> None:
+    def __init__(
+        self,
+        table: Any,
+        what: str,
+        image_column: str | None,
+        column: str | None,
+        captioned: bool = False,
+        inputs: Inputs = _COLOUR,
+    ) -> None:
         names = table.column_names
         for one in (image_column, column):
             if one is not None and one not in names:
@@ -56,7 +65,10 @@ class PictureTable(Dataset[tuple[Tensor, Any]]):
         self._column = image_column or loading.only_images(pictures, names)
         if self._column not in pictures:
             raise DataError(f"Column {self._column!r} does not hold images, but {table.features[self._column]}.")
-        self._pictures, self._what = table.select_columns([self._column]), what
+        self._pictures, self._what, self._inputs = table.select_columns([self._column]), what, inputs
+        if column is None:
+            self.beside, self.columns, self.class_names = [0] * len(table), {}, None
+            return
         self.beside = loading.column_of(table, column, what)
         self.columns = {
             name: loading.column_of(table, name, what) for name in names if name not in (*pictures, column)
@@ -78,16 +90,19 @@ class PictureTable(Dataset[tuple[Tensor, Any]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         what = f"Image {index} of {self._what}"
         picture = loading.picture_at(self._pictures, int(index), self._column, what)
-        return torch.from_numpy(_COLOUR.pixels(picture, what)), self.beside[index]
+        return torch.from_numpy(self._inputs.pixels(picture, what)), self.beside[index]
 
 
-def load_pictures(spec: SourceSpec, classes: Sequence[str] | None = None, captioned: bool = False) -> Dataset[Any]:
+def load_pictures(
+    spec: SourceSpec, classes: Sequence[str] | None = None, captioned: bool = False, inputs: Inputs = _COLOUR
+) -> Dataset[Any]:
     """Load one data set, its images as they are, with labels, or with ``captioned`` with captions.
 
     Args:
         spec: where it comes from. A function's data set may hold images of PIL or tensors.
         classes: names to number the sub-folders of images by, where these are not numbered among themselves.
         captioned: see above.
+        inputs: how images of files become tensors; by default coloured ones as they are.
 
     Raises:
         MissingExtraError: a package that reads it is not installed.
@@ -97,12 +112,22 @@ def load_pictures(spec: SourceSpec, classes: Sequence[str] | None = None, captio
     """
     column = spec.caption_column if captioned else spec.label_column
     if spec.kind == "images":
-        return PictureFolder(spec.name, inputs=_COLOUR, class_names=classes, limit=spec.limit)
+        return PictureFolder(spec.name, inputs=inputs, class_names=classes, limit=spec.limit)
     if spec.kind == "import":
-        return _imported(spec, column, captioned)
+        return _imported(spec, column, captioned, inputs)
+    table, what = open_table(spec)
+    return PictureTable(table, what, spec.image_column, column, captioned, inputs)
+
+
+def open_table(spec: SourceSpec) -> tuple[Any, str]:
+    """Return the table of a source that is one, no longer than it says, and what it is called.
+
+    Raises:
+        MissingExtraError, DataError: as `load_pictures`.
+    """
     what = f"the split {spec.split!r} of {spec.name}"
     table = loading.open_split(Path(spec.name) if spec.kind == "parquet" else spec.name, spec.split)
-    return PictureTable(_first(table, spec.limit, what), what, spec.image_column, column, captioned)
+    return _first(table, spec.limit, what), what
 
 
 def _first(table: Any, limit: int | None, what: str) -> Any:
@@ -112,11 +137,11 @@ def _first(table: Any, limit: int | None, what: str) -> Any:
     return found
 
 
-def _imported(spec: SourceSpec, column: str, captioned: bool) -> Dataset[Any]:
+def _imported(spec: SourceSpec, column: str, captioned: bool, inputs: Inputs) -> Dataset[Any]:
     dataset = imported(spec)
     if is_table(dataset) and dataset.format["type"] is None:
         return PictureTable(
-            _first(dataset, spec.limit, spec.name), spec.name, spec.image_column, column, captioned=captioned
+            _first(dataset, spec.limit, spec.name), spec.name, spec.image_column, column, captioned, inputs
         )
     if spec.limit is not None:
         dataset = Subset(dataset, range(min(spec.limit, len(dataset))))

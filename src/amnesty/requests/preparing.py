@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from amnesty.methods import METHODS
 from amnesty.methods.negotiated import Negotiated
-from amnesty.requests.audit import ModelFacts, model_facts
+from amnesty.requests.audit import model_facts
 from amnesty.requests.chain import Earlier, read_earlier
+from amnesty.requests.concepts_request import ConceptRequest
 from amnesty.requests.inputs import inputs_of
 from amnesty.requests.knowing import check_knows
 from amnesty.requests.leaks import Changes, act, search
 from amnesty.requests.loaded import LoadedModel
 from amnesty.requests.models import load_model
+from amnesty.requests.of_examples import PreparedExamples
 from amnesty.requests.parts import Parts, make_parts, make_task
 from amnesty.requests.pictures import load_pixels
-from amnesty.requests.request import ModelSpec, Request, SourceSpec
+from amnesty.requests.prepared import Prepared, Tell
+from amnesty.requests.preparing_concepts import prepare_concepts
+from amnesty.requests.request import BaseRequest, Request
 from amnesty.requests.signing import check_sign
 from amnesty.requests.sources import Sources, load_sources
 from amnesty.requests.towers import load_towers
@@ -34,52 +36,8 @@ from amnesty.tasks import Classification, device_of, usable_device
 from amnesty.tasks.zero_shot import ZeroShot
 from amnesty.weights import load_weights
 
-Tell = Callable[[str], object]
-"""Gets a word on what is being done."""
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prepared:
-    """A request with everything that it names.
-
-    Attributes:
-        request: as it was read.
-        loaded: the model as it was loaded; on the device of the run.
-        sources: the data sets. parts: which rows of them are forgotten, kept, and never seen.
-        task: model and parts, checked.
-        reference: a model that was retrained without the forget set.
-        before: hashes of the model as it was read.
-        earlier: what earlier requests on the same model forgot.
-        leaks: copies of the forget set among the rest, and what was done about them.
-        warnings: what a reader of the result should know.
-    """
-
-    request: Request
-    loaded: LoadedModel
-    sources: Sources
-    parts: Parts
-    task: Classification
-    reference: nn.Module | None
-    before: ModelFacts
-    earlier: Earlier
-    leaks: Changes
-    warnings: tuple[str, ...]
-
-    @property
-    def method(self) -> str:
-        """The name of the method, as `amnesty methods` lists it."""
-        return next(name for name, kind in METHODS.items() if type(self.request.method) is kind)
-
-    @property
-    def self_tuned(self) -> bool:
-        """Whether the method chooses its step size and when to stop by itself."""
-        method = self.request.method
-        if not isinstance(method, Negotiated) or self.request.tuned:
-            return False
-        return method.lr is None and method.knows_the_end(self.task)
-
-
-def prepare(request: Request, tell: Tell = lambda word: None) -> Prepared:
+def prepare(request: BaseRequest, tell: Tell = lambda word: None) -> Prepared:
     """Load and check everything that a request names; nothing is written.
 
     Args:
@@ -95,6 +53,13 @@ def prepare(request: Request, tell: Tell = lambda word: None) -> Prepared:
     check_trackers(request.trackers)
     if request.sign is not None:
         check_sign(request.sign)
+    if isinstance(request, ConceptRequest):
+        return prepare_concepts(request, device_for(request.device), tell)
+    assert isinstance(request, Request)
+    return _prepare_examples(request, tell)
+
+
+def _prepare_examples(request: Request, tell: Tell) -> PreparedExamples:
     loaded, sources, make = _loaded(request, tell)
     before = model_facts(loaded.files, loaded.model.state_dict(), loaded.describe)
     earlier = read_earlier(loaded.chain[0]) if loaded.chain else Earlier()
@@ -111,7 +76,7 @@ def prepare(request: Request, tell: Tell = lambda word: None) -> Prepared:
     task.check()
     request.method.check(task)
     warnings = (*_copies_left(leaks), *_taken_out(taken), *_blind_spots(request, task))
-    return Prepared(
+    return PreparedExamples(
         request=request,
         loaded=loaded,
         sources=sources,
@@ -142,14 +107,6 @@ def _loaded(request: Request, tell: Tell) -> tuple[LoadedModel, Sources, Callabl
     return towers, sources, make
 
 
-def read_again(prepared: Prepared, folder: Path) -> nn.Module:
-    """Return the model that a run left in its folder, on the device of the task's, to be scored."""
-    spec, task = ModelSpec(kind="run", name=str(folder)), prepared.task
-    if isinstance(task, ZeroShot):
-        return task.classifier(load_towers(spec).model.to(device_of(task.model)))
-    return load_model(spec, prepared.sources.classes).model.to(device_of(task.model))
-
-
 def device_for(name: str) -> torch.device:
     """Return the device of a request; ``"auto"`` is a CUDA device where there is one, else the CPU.
 
@@ -159,29 +116,6 @@ def device_for(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return usable_device(name)
-
-
-def holdout_protocol(request: Request) -> str:
-    """Say in words which examples stand for unseen ones, and who read which of them."""
-    data = request.data
-    if data.holdout is None:
-        held = "No unseen examples were held out for the scores."
-    elif isinstance(data.holdout, SourceSpec):
-        held = (
-            "The holdout part is a data set of its own, which the model was not trained on according to the request."
-        )
-    else:
-        held = "The holdout part is rows of the training data that were not trained on, according to the request."
-    if isinstance(data.validation, SourceSpec):
-        drawn = "The validation part is a data set of its own."
-    elif data.holdout is None:
-        drawn = "There is no validation part."
-    else:
-        drawn = (
-            f"A share of {data.validation:g} of it, drawn at random in proportion to the classes by seed "
-            f"{request.seed}, was taken away for validation."
-        )
-    return f"{held} {drawn} Methods may read the validation part; the holdout part is read for the scores alone."
 
 
 def _without_earlier(parts: Parts, earlier: Earlier) -> tuple[Parts, dict[str, int]]:

@@ -30,6 +30,12 @@ TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "toke
 IMAGE_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 """Files of which the folder of a model that looks has at least one."""
 
+_FOLDERS = {
+    "huggingface": ("transformers", "clip", "config.json"),
+    "diffusers": ("diffusers", "diffusion", "model_index.json"),
+}
+"""Of models that are folders: the library, the extra that it comes with, and a file that is there."""
+
 Where = Callable[..., Place]
 """Tells the place of a value by the keys that lead to it."""
 
@@ -94,11 +100,20 @@ def _nearby(missing: Path) -> str:
     return f"there is nothing at {missing}{near and f' ({near.strip()})'}"
 
 
-def look_for_model(around: Around, spec: ModelSpec, task: TaskKind = "classification") -> None:
-    """Look for a model's weights, its architecture and its library; for two towers, also for what they come with."""
-    if spec.weights is not None and around.file(("model", "weights"), spec.weights):
-        _check_ending(around, ("model", "weights"), spec.weights)
-    path = ("model", spec.kind)
+def look_for_model(
+    around: Around, spec: ModelSpec, task: TaskKind = "classification", key: tuple[str, ...] = ("model",)
+) -> None:
+    """Look for a model's weights, its architecture and its library; for two towers, also for what they come with.
+
+    Args:
+        around: notes what is not there.
+        spec: which model.
+        task: what it must do.
+        key: that leads to it in the request.
+    """
+    if spec.weights is not None and around.file((*key, "weights"), spec.weights):
+        _check_ending(around, (*key, "weights"), spec.weights)
+    path = (*key, spec.kind)
     if spec.kind in ("timm", "torchvision"):
         if around.package(path, spec.kind, "vision"):
             _look_for_architecture(around, path, spec.kind, spec.name)
@@ -111,8 +126,9 @@ def look_for_model(around: Around, spec: ModelSpec, task: TaskKind = "classifica
         _look_for_run(around, path, Path(spec.name))
     elif around.folder(path, Path(spec.name)):
         folder = Path(spec.name)
-        if around.package(path, "transformers", "clip") and not (folder / "config.json").is_file():
-            around.add(path, f"must be a folder that `save_pretrained` wrote, but {folder} has no config.json.")
+        library, extra, file = _FOLDERS[spec.kind]
+        if around.package(path, library, extra) and not (folder / file).is_file():
+            around.add(path, f"must be a folder that `save_pretrained` wrote, but {folder} has no {file}.")
         if task == "zero-shot":
             _look_for_processor(around, path, folder)
 
@@ -127,10 +143,9 @@ def _look_for_processor(around: Around, path: tuple[str, ...], folder: Path) -> 
 def _look_for_run(around: Around, path: tuple[str, ...], folder: Path) -> None:
     if not (folder / "request.yaml").is_file():
         around.add(path, not_a_run(folder))
-    elif not any((folder / name).exists() for name in ("model.safetensors", "model", "adapter")):
-        around.add(
-            path, f"is a run that is not over: {folder} has no model.safetensors and no folder `model` or `adapter`."
-        )
+    elif not any((folder / name).exists() for name in ("model.safetensors", "model", "pipeline", "adapter")):
+        text = "has no model.safetensors and no folder `model`, `pipeline` or `adapter`."
+        around.add(path, f"is a run that is not over: {folder} {text}")
 
 
 def not_a_run(folder: Path | None) -> str:
@@ -170,7 +185,7 @@ def look_for_data(around: Around, spec: DataSpec) -> None:
     """Look for all sources of a request's data."""
     for key, source in (("training", spec.training), ("holdout", spec.holdout), ("validation", spec.validation)):
         if isinstance(source, SourceSpec):
-            _look_for_source(around, ("data", key), source)
+            look_for_source(around, ("data", key), source)
         elif source is not None and not isinstance(source, float):
             look_for_selector(around, ("data", key, "rows"), source)
 
@@ -182,12 +197,13 @@ def look_for_zero_shot(around: Around, spec: ZeroShotSpec) -> None:
     if isinstance(spec.bank, Path) and around.file(("zero_shot", "bank"), spec.bank) and not spec.bank.stat().st_size:
         around.add(("zero_shot", "bank"), f"is an empty file: {spec.bank}.")
     for name, transfer in spec.transfers.items():
-        _look_for_source(around, ("zero_shot", "transfers", name), transfer.data)
+        look_for_source(around, ("zero_shot", "transfers", name), transfer.data)
     for key, source in spec.captioned.items():
-        _look_for_source(around, ("zero_shot", key), source)
+        look_for_source(around, ("zero_shot", key), source)
 
 
-def _look_for_source(around: Around, section: tuple[str, ...], spec: SourceSpec) -> None:
+def look_for_source(around: Around, section: tuple[str, ...], spec: SourceSpec) -> None:
+    """Look for a data set and what reads it."""
     path = (*section, spec.kind)
     if spec.kind == "import":
         around.function(path, spec.name)

@@ -11,10 +11,10 @@ from amnesty.data import Selector
 from amnesty.methods import Method
 from amnesty.tasks.zero_shot import TEMPLATES, ForgetLoss, Group, RetainLoss
 
-TaskKind = Literal["classification", "zero-shot"]
+TaskKind = Literal["classification", "zero-shot", "diffusion"]
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
 
-ModelKind = Literal["timm", "torchvision", "huggingface", "open_clip", "import", "run"]
+ModelKind = Literal["timm", "torchvision", "huggingface", "open_clip", "diffusers", "import", "run"]
 MODEL_KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 
 SourceKind = Literal["huggingface", "parquet", "images", "import"]
@@ -35,12 +35,13 @@ class ModelSpec:
 
     Attributes:
         kind: who makes it.
-        name: by kind: an architecture of timm, torchvision or open_clip; a folder that ``save_pretrained`` wrote;
-            ``package.module:function`` or ``file.py:function``, which makes a network, or for ``task: zero-shot`` a
-            pair of a network and its processor; the folder of an earlier run.
+        name: by kind: an architecture of timm, torchvision or open_clip; a folder that ``save_pretrained`` of a model
+            or of a pipeline wrote; ``package.module:function`` or ``file.py:function``, which makes a network, for
+            ``task: zero-shot`` a pair of a network and its processor, and for ``task: diffusion`` a pipeline or a
+            mapping of its parts; the folder of an earlier run.
         weights: a safetensors file, or one of ``torch.save`` that holds nothing but tensors. ``timm``,
-            ``torchvision`` and ``open_clip`` need it, ``huggingface`` and ``run`` bring their own, for ``import`` it
-            is optional.
+            ``torchvision`` and ``open_clip`` need it, ``huggingface``, ``diffusers`` and ``run`` bring their own, for
+            ``import`` it is optional.
         classes: how many the network tells apart; where it is ``None``, as many as the data has.
         options: further arguments of the architecture, or of the function.
     """
@@ -194,17 +195,14 @@ class SignSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """A deletion request: a model, data, what to forget, and how.
+class BaseRequest:
+    """What every deletion request says, whatever the model does.
 
     Attributes:
         name: of the request, for people and folders.
         task: what the model does.
-        model, data: see `ModelSpec` and `DataSpec`.
-        zero_shot: of ``task: zero-shot``; see `ZeroShotSpec`.
-        forget: name of a forget set -> what belongs to it; one called ``"forget"`` where there is only one.
+        model: see `ModelSpec`.
         method: with its settings. tuned: whether the request gives any setting itself.
-        reference: weights of a model retrained without the forget set, to compare with.
         seed: of data order, labels and noise.
         device: ``"auto"``, or one that PyTorch knows.
         precision: see `amnesty.unlearn`.
@@ -218,13 +216,9 @@ class Request:
 
     name: str
     model: ModelSpec
-    data: DataSpec
-    forget: Mapping[str, Selector]
     method: Method
     tuned: bool = False
     task: TaskKind = "classification"
-    zero_shot: ZeroShotSpec | None = None
-    reference: Path | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "float32"
@@ -235,3 +229,20 @@ class Request:
     trackers: tuple[str, ...] = ()
     out: Path
     document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(BaseRequest):
+    """A deletion request for a model that was trained on examples: data, and which of it to forget.
+
+    Attributes:
+        data: see `DataSpec`.
+        zero_shot: of ``task: zero-shot``; see `ZeroShotSpec`.
+        forget: name of a forget set -> what belongs to it; one called ``"forget"`` where there is only one.
+        reference: weights of a model retrained without the forget set, to compare with.
+    """
+
+    data: DataSpec
+    forget: Mapping[str, Selector]
+    zero_shot: ZeroShotSpec | None = None
+    reference: Path | None = None

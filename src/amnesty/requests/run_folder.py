@@ -14,7 +14,7 @@ from pathlib import Path
 from amnesty.errors import CheckpointError, InvalidInputError
 from amnesty.files import write_json, write_text
 from amnesty.requests.digests import AUDIT, REQUEST, SIGNATURE, read_text
-from amnesty.requests.request import Request
+from amnesty.requests.request import BaseRequest
 from amnesty.requests.yaml_file import dump
 from amnesty.training import Checkpoints
 from amnesty.training.shelf import Shelf
@@ -56,7 +56,7 @@ class RunFolder:
     """
 
     path: Path
-    request: Request
+    request: BaseRequest
 
     @property
     def checkpoint(self) -> Path:
@@ -67,6 +67,11 @@ class RunFolder:
     def original(self) -> Path:
         """Where the original is meanwhile; see `amnesty.requests.aside.set_aside`."""
         return self.checkpoint / "original"
+
+    @property
+    def scoring(self) -> Path:
+        """For what scoring need not do again where it was stopped."""
+        return scoring_in(self.path)
 
     @property
     def finished(self) -> bool:
@@ -114,14 +119,20 @@ class RunFolder:
                 "--out."
             )
 
-    def check_room(self, size: int) -> None:
-        """Raise `RunFolderError` unless there is room for `ROOM` times ``size`` bytes, those of the model."""
+    def check_room(self, size: int, once: int = 0) -> None:
+        """Raise `RunFolderError` unless there is room for the run.
+
+        Args:
+            size: bytes of the model, of which there are `ROOM` copies at most.
+            once: further bytes, which are written once.
+        """
+        needed = ROOM * size + once
         home = next(one for one in (self.path, *self.path.absolute().parents) if one.is_dir())
         free = shutil.disk_usage(home).free
-        if free < ROOM * size:
+        if free < needed:
             raise RunFolderError(
                 f"{self.path}: there are {free / 2**20:,.0f} MiB free where checkpoints and the result would need up "
-                f"to {ROOM * size / 2**20:,.0f} MiB."
+                f"to {needed / 2**20:,.0f} MiB."
             )
 
     @contextmanager
@@ -183,6 +194,7 @@ class RunFolder:
         """
         (self.checkpoint / STARTED).unlink(missing_ok=True)
         self.original.unlink(missing_ok=True)
+        shutil.rmtree(self.scoring, ignore_errors=True)
         Checkpoints(self.checkpoint).clear()
 
     def sweep(self) -> None:
@@ -201,6 +213,11 @@ class RunFolder:
         if not others and not Checkpoints(self.checkpoint).found:
             shutil.rmtree(self.checkpoint, ignore_errors=True)
             (self.path / REQUEST).unlink(missing_ok=True)
+
+
+def scoring_in(folder: Path) -> Path:
+    """Return where a run in a folder keeps what scoring need not do again."""
+    return folder / CHECKPOINT / "scoring"
 
 
 def _read_sitting(path: Path) -> Sitting | None:

@@ -9,24 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amnesty.errors import InterruptedRunError
-from amnesty.evaluation import Evaluator, Scores, check_parquet, write_answers
-from amnesty.evaluation.zero_shot import zero_shot_facts
-from amnesty.files import write_json, write_json_lines
+from amnesty.evaluation import Scores, check_parquet
+from amnesty.files import write_json_lines
 from amnesty.reports import check_extra, write_request_report
-from amnesty.requests.aside import set_aside
 from amnesty.requests.audit import write_audit
-from amnesty.requests.digests import ANSWERS, HISTORY
-from amnesty.requests.facts import REFERENCE, audit_facts, run_facts, scores_document
-from amnesty.requests.forgotten import Forgotten, write_forgotten
-from amnesty.requests.preparing import Prepared, Tell
-from amnesty.requests.rechecking import Rechecked, recheck
+from amnesty.requests.digests import HISTORY
+from amnesty.requests.facts import audit_facts, run_facts, scores_document
+from amnesty.requests.forgotten import write_forgotten
+from amnesty.requests.prepared import Prepared, Tell
 from amnesty.requests.run_folder import RunFolder
 from amnesty.requests.signing import sign
 from amnesty.requests.tracking import Tracking, folder_of_trackers, tracking
-from amnesty.requests.zero_shot import ZERO_SHOT, saved
-from amnesty.studies.run_checks import ORIGINAL
 from amnesty.studies.runs import write_scores
-from amnesty.tasks.zero_shot import ZeroShot
 from amnesty.training import Checkpoints, Stop, Watch, progress_bar, stop_on_signals
 from amnesty.unlearning import Outcome, unlearn
 
@@ -91,11 +85,11 @@ def run(
     folder = RunFolder(request.out, request)
     check_packages()
     folder.check(resume)
-    folder.check_room(sum(t.numel() * t.element_size() for t in prepared.task.model.state_dict().values()))
+    folder.check_room(prepared.room, prepared.copied)
     with folder.taken(resume) as sitting:
         outcome, scores, warnings = _unlearned(prepared, folder, tell, watch, stop)
         tell("Writing the result")
-        rechecked = _rechecked(prepared, outcome)
+        rechecked = prepared.rechecked(outcome)
         facts = run_facts(prepared, outcome, sitting, rechecked, warnings)
         _write(prepared, folder.path, outcome, scores)
         write_request_report(folder.path, facts)
@@ -121,7 +115,7 @@ def _unlearned(
     )
     with _tracking(prepared, folder.path) as tracked:
         tell("Unlearning")
-        with set_aside(prepared.task.model, folder.original) as let_go:
+        with prepared.aside(folder.original) as let_go:
             outcome = unlearn(
                 prepared.task,
                 request.method,
@@ -133,7 +127,7 @@ def _unlearned(
             )
         _stop_here(stop, outcome, folder)
         tell("Taking the scores")
-        scores = evaluated(prepared, outcome)
+        scores = prepared.scored(outcome, folder=folder.scoring, stop=stop)
         _stop_here(stop, outcome, folder)
         tracked.scores({name: one.own for name, one in scores.items()})
     return outcome, scores, [*outcome.notes, *tracked.warnings]
@@ -143,24 +137,6 @@ def _stop_here(stop: Callable[[], bool], outcome: Outcome, folder: RunFolder) ->
     if stop():
         step = len(outcome.history)
         raise InterruptedRunError(f"Stopped after step {step}, the last one, as asked.", step, folder.checkpoint)
-
-
-def evaluated(prepared: Prepared, outcome: Outcome) -> dict[str, Scores]:
-    """Score the original, the unlearned model and the reference, by name."""
-    evaluator = Evaluator(prepared.task, prepared.reference, seed=prepared.request.seed)
-    found = {
-        ORIGINAL: evaluator.original,
-        prepared.method: evaluator(saved(prepared.task, outcome.model), seconds=outcome.seconds),
-    }
-    return found if evaluator.reference is None else found | {REFERENCE: evaluator.reference}
-
-
-def _rechecked(prepared: Prepared, outcome: Outcome) -> tuple[Rechecked, ...]:
-    parts = prepared.parts
-    unseen = parts["holdout"] if "holdout" in parts else parts.get("validation")
-    return recheck(
-        prepared.task.model, outcome.model, prepared.earlier, parts.sources, unseen, seed=prepared.request.seed
-    )
 
 
 def _tracking(prepared: Prepared, out: Path) -> AbstractContextManager[Tracking]:
@@ -183,10 +159,6 @@ def _write(prepared: Prepared, folder: Path, outcome: Outcome, scores: Mapping[s
     """Write everything but the page, the record and the signature, which read the rest."""
     prepared.loaded.save(folder, outcome.model)
     write_json_lines(folder / HISTORY, outcome.history)
-    sets = {name: tuple(sorted(prepared.parts.hashes[name])) for name in prepared.parts.forget}
-    write_forgotten(folder, Forgotten(prepared.request.name, sets), prepared.earlier.forgotten)
-    write_answers(folder / ANSWERS, {name: found.answers for name, found in scores.items() if found.answers})
-    if isinstance(prepared.task, ZeroShot):
-        after: Any = saved(prepared.task, outcome.model)
-        write_json(folder / ZERO_SHOT, zero_shot_facts(prepared.task, after))
+    write_forgotten(folder, prepared.forgotten, prepared.earlier.forgotten)
+    prepared.write_beside(folder, outcome, scores)
     write_scores(folder, scores_document(prepared, scores), scores)

@@ -30,6 +30,7 @@ from amnesty.training.settings import Between, Count, Part, Positive
 _MODEL_EXAMPLES: dict[TaskKind, str] = {
     "classification": "model: {timm: resnet18, weights: model.safetensors}",
     "zero-shot": "model: {huggingface: clip}",
+    "diffusion": "model: {diffusers: my-generator}",
 }
 _SOURCE_EXAMPLE = "training: {parquet: train.parquet}"
 _NEEDS_WEIGHTS = ("timm", "torchvision", "open_clip")
@@ -80,7 +81,7 @@ def read_name(section: Section, kind: str, *, hub: bool) -> str | None:
     if kind in _NEEDS_WEIGHTS:
         return str(text)
     if kind == "import":
-        return _function(section, text)
+        return read_function(section, "import", text)
     if kind == "huggingface" and hub:
         if not _HUB_NAME.fullmatch(text):
             wanted = "must be a data set of the hub, such as `uoft-cs/cifar10`"
@@ -90,14 +91,15 @@ def read_name(section: Section, kind: str, *, hub: bool) -> str | None:
     return None if path is None else str(path)
 
 
-def _function(section: Section, text: str) -> str | None:
+def read_function(section: Section, key: str, text: str) -> str | None:
+    """Return the name of a function, the path of its file absolute; ``None`` after its fault was noted."""
     found = _FUNCTION.fullmatch(text)
     if not found:
-        section.add("import", f"must be `package.module:function` or `file.py:function`, found {text!r}.")
+        section.add(key, f"must be `package.module:function` or `file.py:function`, found {text!r}.")
         return None
     if not found["where"].endswith(".py"):
         return text
-    path = section.absolute("import", found["where"])
+    path = section.absolute(key, found["where"])
     return None if path is None else f"{path}:{found['name']}"
 
 

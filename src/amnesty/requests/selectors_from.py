@@ -28,12 +28,13 @@ def read_forget(section: Section) -> dict[str, Selector]:
     if sets.usable and not list(sets):
         section.add("sets", "must name at least one forget set: `{user-7: {column: user_id, values: [7]}}`.")
     for name in sets:
-        _check_name(sets, name, only=len(list(sets)) == 1)
+        check_set_name(sets, name, only=len(list(sets)) == 1)
     found = {name: read_selector(sets.section(name)) for name in sets}
     return {name: selector for name, selector in found.items() if selector}
 
 
-def _check_name(sets: Section, name: str, only: bool) -> None:
+def check_set_name(sets: Section, name: str, only: bool) -> None:
+    """Note a name that no forget set can have; ``only``: it is the only one."""
     if name in _PARTS and not (only and name == ONE):
         sets.add(name, f"has the name of a part of the data: {', '.join(_PARTS)} are taken.")
     elif not is_name(name):

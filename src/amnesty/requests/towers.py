@@ -85,6 +85,8 @@ def load_towers(spec: ModelSpec) -> LoadedTowers:
     with seeded(0, torch.device("cpu")):
         if spec.kind == "run":
             return _of_run(spec)
+        if spec.kind == "diffusers":
+            raise ModelError(f"{spec.name} is an image generator: it is for `task: diffusion`.")
         kinds: dict[str, Callable[[ModelSpec], LoadedTowers]] = {"huggingface": _pretrained, "open_clip": _open_clip}
         found = kinds.get(spec.kind, _imported)(spec)
     library_of(found.model)

@@ -30,7 +30,7 @@ def read_zero_shot(section: Section) -> ZeroShotSpec:
         templates=_templates(section, "templates") or default.templates,
         paraphrases=_templates(section, "paraphrases") or (),
         train=section.take("train", Group, default.train),
-        lora=_lora(section),
+        lora=read_lora(section),
         adapters=section.take("adapters", KeptAdapters, default.adapters),
         retain_loss=_retain_loss(section) or default.retain_loss,
         forget_loss=section.take("forget_loss", ForgetLoss, default.forget_loss),
@@ -68,7 +68,8 @@ def _check(section: Section, key: str, check: Callable[[Sequence[str]], object],
         section.add(key, f"cannot be used. {error}")
 
 
-def _lora(section: Section) -> int | Mapping[str, Any] | None:
+def read_lora(section: Section) -> int | Mapping[str, Any] | None:
+    """Return the rank of low-rank adapters, or the arguments of their configuration."""
     node = section["lora"]
     if not isinstance(node.value, dict):
         rank: int | None = section.take("lora", Count | None)

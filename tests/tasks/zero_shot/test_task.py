@@ -144,8 +144,9 @@ class TestMethods:
             )
 
 
-CANNOT = {"boundary_expanding", "boundary_shrink", "ct", "omp", "retrain"}
-"""What needs a layer for the logits, square kernels, pixels where there are image features, or training anew."""
+CANNOT = {"boundary_expanding", "boundary_shrink", "ct", "omp", "retrain", "esd", "uce"}
+"""What needs a layer for the logits, square kernels, pixels where there are image features, training anew, or an
+image generator."""
 
 
 class TestWhatMoves:

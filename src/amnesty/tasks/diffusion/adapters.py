@@ -42,9 +42,15 @@ def save_adapters(backbone: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     prefix = "unet" if "UNet" in type(backbone).__name__ else "transformer"
     own = get_peft_model_state_dict(backbone)
+    # Pipelines read a scale of 1 where none is told, so it becomes part of the weights.
+    for name, module in backbone.named_modules():
+        if f"{name}.lora_B.weight" in own:
+            own[f"{name}.lora_B.weight"] = own[f"{name}.lora_B.weight"] * module.scaling["default"]
     save_file({f"{prefix}.{name}": value.contiguous() for name, value in own.items()}, folder / WEIGHTS)
-    config: Any = backbone.peft_config
-    (folder / CONFIG).write_text(json.dumps(_plain(config["default"].to_dict()), indent=2) + "\n", encoding="utf-8")
+    adapters: Any = backbone.peft_config
+    config = adapters["default"].to_dict()
+    config |= {"lora_alpha": config["r"], "alpha_pattern": config["rank_pattern"], "use_rslora": False}
+    (folder / CONFIG).write_text(json.dumps(_plain(config), indent=2) + "\n", encoding="utf-8")
 
 
 def load_adapters(backbone: nn.Module, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,8 @@ class Concept:
     images: Dataset[Any] | None = None
 
     def __post_init__(self) -> None:
-        given = (self.prompts,) if isinstance(self.prompts, str | int) else tuple(self.prompts)
+        several = isinstance(self.prompts, Iterable) and not isinstance(self.prompts, str)
+        given = tuple(self.prompts) if several else (self.prompts,)  # type: ignore[arg-type]
         if not given:
             raise InvalidInputError("A concept needs at least one prompt, found none.")
         for prompt in (*given, *(() if self.anchor is None else (self.anchor,))):

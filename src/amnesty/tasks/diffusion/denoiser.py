@@ -65,13 +65,10 @@ class Denoiser(nn.Module):
     def own_stages(self) -> tuple[tuple[str, ...], ...]:
         """Return the names of the parameters of each stage, in order of use; for `amnesty.weights.stages`."""
         stages: dict[str, list[str]] = {"first": []}
-        order = ["first", *(name for name, _ in self.backbone.named_children())]
         for name, _ in self.backbone.named_parameters():
             found = re.match(self.family.stages, name)
-            child = name.partition(".")[0]
             late = re.match(r"conv_norm_out|conv_out|norm_out|proj_out|scale_shift_table", name)
             stages.setdefault(found[1] if found else "last" if late else "first", []).append(f"backbone.{name}")
-            order.append(child)
         rank = {"first": (0, 0), "last": (4, 0)}
         blocks = {"down_blocks": 1, "transformer_blocks": 1, "mid_block": 2, "up_blocks": 3}
         for stage in stages:
@@ -93,6 +90,7 @@ class Denoiser(nn.Module):
             if hasattr(merged, "peft_config"):
                 del merged.peft_config
             merged._hf_peft_config_loaded = False
+        merged.disable_gradient_checkpointing()
         for p in merged.parameters():
             p.requires_grad_(True)
         return merged.eval()  # type: ignore[no-any-return]

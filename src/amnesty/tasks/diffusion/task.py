@@ -313,6 +313,7 @@ class Diffusion(Task):
         """
         if self._checked:
             return
+        self.process.conditions.read()
         for latents in self._of_yours:
             assert len(latents.tensors[0]) == len(latents)
         both = {p for c in self.concepts.values() for p in c.asked} & set(self.kept)
@@ -355,7 +356,8 @@ class Diffusion(Task):
 
     def pipeline_of(self, model: Denoiser) -> Any:
         """Return the generator with another model's backbone, adapters merged; what was given stays as it was."""
-        given, name, plain = self.parts_of_generator.given, self.parts_of_generator.name, model.plain()
+        given, name = self.parts_of_generator.given, self.parts_of_generator.name
+        plain: Any = model.plain().to(self.parts_of_generator.backbone.dtype)  # halves again where they were
         if isinstance(given, Mapping):
             return {**given, name: plain}
         if dataclasses.is_dataclass(given) and not isinstance(given, type):
@@ -419,7 +421,9 @@ class Diffusion(Task):
     def _captioned(self, label: Any) -> int:
         """Return the number of the caption that a label of the retain set means."""
         if label is None:
-            raise InvalidInputError("An image of the retain set has no caption: give pairs of an image and its prompt.")
+            raise InvalidInputError(
+                "An image of the retain set has no caption: give pairs of an image and its prompt."
+            )
         if isinstance(label, Tensor) and label.numel() == 1:
             label = label.item()
         if self._labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,11 @@ def sdxl(parts: Parts, prompts: Asked, size: tuple[int, int]) -> dict[str, Tenso
 
 def pixart(parts: Parts, prompts: Asked, size: tuple[int, int]) -> dict[str, Tensor]:
     """Return hidden states and the mask of what is no padding, shape [n, L]."""
+    encode: Any = getattr(parts.given, "encode_prompt", None)
+    if encode is not None:  # its tokenizer may know longer texts
+        _check_lengths(
+            parts.part("tokenizer"), prompts, inspect.signature(encode).parameters["max_sequence_length"].default
+        )
     told = _through_pipeline(parts, prompts, ("hidden", "mask"))
     if getattr(parts.backbone, "use_additional_conditions", False):  # trained on many sizes
         rows = len(told["hidden"])
@@ -120,11 +126,11 @@ def _ids(tokenizer: Any, texts: list[str]) -> Tensor:
     return found
 
 
-def _check_lengths(tokenizer: Any, prompts: Asked) -> None:
+def _check_lengths(tokenizer: Any, prompts: Asked, longest: int | None = None) -> None:
     """Refuse texts of which the model would read a part only."""
     if tokenizer is None:
         return
-    most = tokenizer.model_max_length
+    most = longest or tokenizer.model_max_length
     for text in prompts or ():
         count = len(tokenizer(str(text))["input_ids"])
         if count > most:
