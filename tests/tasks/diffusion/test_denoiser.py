@@ -7,7 +7,6 @@ from amnesty.tasks.diffusion import Denoiser
 from amnesty.weights.parts import stages
 from tests.tiny_diffusion import GENERATORS, task
 
-
 ENDS, WEIGHTS = ("norm_out", "out"), ("weight", "bias")
 
 
