@@ -57,8 +57,10 @@ class ClipScorer:
         except ImportError as error:
             raise MissingExtraError("transformers", "diffusion", "The CLIP score") from error
         try:
-            model: Any = transformers.CLIPModel.from_pretrained(str(folder), use_safetensors=True)
-            processor = transformers.CLIPProcessor.from_pretrained(str(folder))
+            model: Any = transformers.CLIPModel.from_pretrained(
+                str(folder), use_safetensors=True, local_files_only=True
+            )
+            processor = transformers.CLIPProcessor.from_pretrained(str(folder), local_files_only=True)
         except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
             raise ModelError(f"{folder} cannot be read as a CLIP model: {one_line(error)}") from error
         return cls(model.eval(), processor, str(folder))

@@ -42,7 +42,7 @@ def _look_for_judges(around: Around, spec: JudgingSpec) -> None:
     if spec.clip is not None and around.folder(("evaluation", "clip"), spec.clip):
         around.package(("evaluation", "clip"), "transformers", "clip")
     if spec.nudity:
-        around.package(("evaluation", "nudity"), "nudenet", "diffusion")
+        around.package(("evaluation", "nudity"), "nudenet", "nudity")
 
 
 def _look_for_file(around: Around, path: tuple[str, ...], file: Path | None) -> None:

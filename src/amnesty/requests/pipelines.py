@@ -26,7 +26,7 @@ from amnesty.studies.calling import call
 from amnesty.tasks.diffusion import Denoiser
 from amnesty.tasks.diffusion.adapters import load_adapters
 from amnesty.tasks.diffusion.families import family_of
-from amnesty.tasks.diffusion.parts import parts_of
+from amnesty.tasks.diffusion.parts import parts_of, with_part
 from amnesty.weights.fitting import refuse_not_finite
 
 
@@ -223,15 +223,4 @@ def _read_backbone(base: LoadedPipeline, folder: Path) -> nn.Module:
 
 def _replaced(base: LoadedPipeline, plain: nn.Module, **facts: Any) -> LoadedPipeline:
     """Return a pipeline with another backbone."""
-    whole = base.pipeline
-    if isinstance(whole, Mapping):
-        whole = {**whole, base.part: plain}
-    elif hasattr(whole, "register_modules"):
-        whole = copy.copy(whole)
-        whole.register_modules(**{base.part: plain})
-    elif dataclasses.is_dataclass(whole) and not isinstance(whole, type):
-        whole = dataclasses.replace(whole, **{base.part: plain})
-    else:
-        whole = copy.copy(whole)
-        setattr(whole, base.part, plain)
-    return dataclasses.replace(base, model=plain, pipeline=whole, **facts)
+    return dataclasses.replace(base, model=plain, pipeline=with_part(base.pipeline, base.part, plain), **facts)

@@ -5,15 +5,14 @@ import torch
 
 import amnesty
 from amnesty.bargaining import Nash
-from amnesty.errors import CheckpointError, InterruptedRunError, InvalidInputError
+from amnesty.errors import InvalidInputError
 from amnesty.methods import LUR, METHODS, FineTune, GradientAscent, MUNBa, SalUnSoft
 from amnesty.tasks.diffusion import Concept, Denoiser
 from amnesty.tasks.diffusion.losses import ExampleLoss
-from amnesty.training import Checkpoints
 from tests import tiny, tiny_diffusion
-from tests.tiny_diffusion import FIVE, FOUR, GENERATORS, SIX, THREE, Pictures, picture, prompts, task
+from tests.tasks.diffusion.running import moved, quick
+from tests.tiny_diffusion import FIVE, FOUR, GENERATORS, SIX, THREE, Pictures, task
 
-QUICK = {"epochs": 1, "batch_size": 4, "forget_batch_size": 3, "at_least": 2, "rounds": 1, "steps": 2, "way": 3}
 GENERAL = [name for name, method in METHODS.items() if not method.classifiers_only]
 OF_TEXTS_ALONE = {"uce"}
 """What edits layers that read texts, which models of classes do not have."""
@@ -22,17 +21,6 @@ OF_TEXTS_ALONE = {"uce"}
 @pytest.fixture(scope="module")
 def simple():
     return task(name="classes")
-
-
-def quick(name, **changes):
-    fields = METHODS[name].__dataclass_fields__
-    return METHODS[name](**{key: value for key, value in {**QUICK, **changes}.items() if key in fields})
-
-
-def moved(wanted, outcome):
-    """Names of the parameters that are not what they were."""
-    before = dict(wanted.model.named_parameters())
-    return {n for n, p in outcome.model.named_parameters() if not torch.equal(p, before[n])}
 
 
 def state_of(pipe):
@@ -183,8 +171,8 @@ class TestWhatMoves:
         ],
     )
     def test_a_group(self, train, pattern):
-        wanted = task(train=train)
-        found = moved(wanted, amnesty.unlearn(wanted, quick("random_labels", optimizer="adam"), seed=0))
+        wanted = task(name="pixels", train=train)
+        found = moved(wanted, amnesty.unlearn(wanted, GradientAscent(epochs=1, batch_size=6, lr=0.1), seed=0))
         assert found and all(re.search(pattern, name) for name in found)
 
     def test_masks(self):
@@ -225,152 +213,6 @@ class TestTheCaller:
         before = tiny.weights(wanted.original)
         amnesty.unlearn(wanted, quick("munba"), seed=0)
         assert tiny.same(before, tiny.weights(wanted.original))
-
-
-class TestSaving:
-    METHOD = MUNBa(at_least=4, epochs=1, rounds=1, batch_size=4, forget_batch_size=3, optimizer="adam")
-
-    def sitting(self, folder, last, made, draws=False):
-        wanted, steps = made(), []
-        if draws:  # as whoever looks at the original before
-            wanted.drawer(steps=2)([prompts("classes")[1]], [0])
-        saved = Checkpoints(folder, minutes=None, resume=True, stop=lambda: len(steps) >= last, tell=str)
-        return amnesty.unlearn(
-            wanted, self.METHOD, seed=1, checkpoints=saved, progress=lambda *_: steps.append(1)
-        ).model
-
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {"forget": Concept([0, 1], 2, Pictures(6, side=8, channels=1)), "retain": Pictures(4, [2, 3], 8, 1)},
-            {"lora": 2, "retain": [2, 3], "drawing": amnesty.Drawing(per_prompt=2, steps=2)},
-        ],
-    )
-    def test_resumed_it_ends_in_the_same_bits(self, tmp_path, options):
-        def made():
-            return task(name="classes", **options)
-
-        whole = amnesty.unlearn(made(), self.METHOD, seed=1).model
-        with pytest.raises(InterruptedRunError):
-            self.sitting(tmp_path, 2, made)
-        assert tiny.same(tiny.weights(self.sitting(tmp_path, 1000, made, draws=True)), tiny.weights(whole))
-
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {"eta": 2.0},
-            {"prompt_drop": 0.2},
-            {"forget": Concept(0, 2, Pictures(6, side=8, channels=1))},
-        ],
-    )
-    def test_of_another_request_nothing_is_taken_up(self, tmp_path, options):
-        with pytest.raises(InterruptedRunError):
-            self.sitting(tmp_path, 2, lambda: task(name="classes"))
-        with pytest.raises(CheckpointError, match="another run"):
-            self.sitting(tmp_path, 2, lambda: task(name="classes", **options))
-
-    def test_other_words_are_another_request(self, tmp_path):
-        def made(encoder):
-            return lambda: task({**tiny_diffusion.pixels(), "text_encoder": encoder}, "pixels")
-
-        with pytest.raises(InterruptedRunError):
-            self.sitting(tmp_path, 2, made(tiny_diffusion.clip().text_model))
-        with pytest.raises(CheckpointError, match="another run"):
-            self.sitting(tmp_path, 2, made(tiny_diffusion.clip(1).text_model))
-
-
-class TestThePipeline:
-    @pytest.mark.parametrize("name", ["Stable Diffusion", "DiT", "PixArt", "Stable Diffusion 3", "SDXL"])
-    @pytest.mark.filterwarnings(tiny_diffusion.NUMPY)
-    def test_opens_from_its_folder_and_draws_the_same(self, name, tmp_path):
-        wanted = task(name=name)
-        outcome = amnesty.unlearn(wanted, quick("munba", lr=0.5), seed=0)
-        wanted.pipeline_of(outcome.model).save_pretrained(tmp_path)
-        without = {"text_encoder_3": None, "tokenizer_3": None} if name == "Stable Diffusion 3" else {}
-        opened = tiny_diffusion.quiet(tiny_diffusion.DiffusionPipeline.from_pretrained(tmp_path, **without))
-        asked = prompts(name)[:2]
-
-        assert type(opened) is type(wanted.parts_of_generator.given)
-        assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".ckpt")]
-        found = task(opened, name).drawer(steps=2)(asked, [0, 1])
-        torch.testing.assert_close(found, wanted.drawer(outcome.model, steps=2)(asked, [0, 1]), rtol=0, atol=1e-5)
-        before = wanted.drawer(steps=2)(asked, [0, 1])
-        assert (found - before).abs().max() > 1e-4
-
-    def test_has_all_other_parts_of_the_one_given(self):
-        pipe = tiny_diffusion.stable()
-        wanted = task(pipe)
-        made = wanted.pipeline_of(amnesty.unlearn(wanted, quick("munba", lr=0.5), seed=0).model)
-
-        assert {name: part is pipe.components[name] for name, part in made.components.items() if part} == {
-            **dict.fromkeys(("vae", "text_encoder", "tokenizer", "scheduler"), True),
-            "unet": False,
-        }
-        drawn = wanted.drawer(Denoiser(made.unet, wanted.kind), steps=4, guidance=5.0)([THREE], [0])
-        theirs = made(
-            THREE,
-            generator=torch.Generator().manual_seed(0),
-            num_inference_steps=4,
-            guidance_scale=5.0,
-            output_type="pt",
-        ).images
-        torch.testing.assert_close(drawn, theirs, rtol=0, atol=1e-4)
-        assert (picture(made, [THREE]) - picture(pipe, [THREE])).abs().max() > 1e-3
-
-
-class TestMemoryAndPrecision:
-    @pytest.mark.parametrize("name", ["Stable Diffusion", "classes", "DiT", "PixArt", "Stable Diffusion 3"])
-    def test_checkpointing_gives_the_same_gradients(self, name):
-        plain, saving = (task(name=name, gradient_checkpointing=on) for on in (False, True))
-        assert saving.model.backbone.is_gradient_checkpointing and not plain.model.backbone.is_gradient_checkpointing
-        for part in ("forget", "retain"):
-            found = []
-            for wanted in (plain, saving):
-                role = wanted.wished("auto") if part == "forget" else wanted.preserved()
-                batch = wanted.parts[part][[0, 1, 2]]
-                value = role.loss(wanted.model, batch, torch.Generator().manual_seed(0))
-                moving = [p for p in wanted.model.parameters() if p.requires_grad]
-                found.append((value, *torch.autograd.grad(value, moving)))
-            for one, other in zip(*found, strict=True):
-                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
-
-    @pytest.mark.parametrize(
-        ("name", "options"),
-        [
-            ("munba", {"lora": 2, "teacher": "current"}),
-            ("lur", {}),
-            ("esd", {}),
-        ],
-    )
-    def test_checkpointing_goes_with_every_player(self, name, options):
-        found = [
-            amnesty.unlearn(task(gradient_checkpointing=on, **options), quick(name, optimizer="sgd"), seed=0).model
-            for on in (False, True)
-        ]
-        for one, other in zip(*(tiny.weights(model).values() for model in found), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
-
-    @pytest.mark.parametrize("options", [{}, {"lora": 2, "gradient_checkpointing": True}])
-    def test_half_precision_while_training(self, options):
-        wanted = task(**options)
-        outcome = amnesty.unlearn(wanted, quick("munba", lr=0.1), seed=0, precision="bfloat16")
-        full = amnesty.unlearn(wanted, quick("munba", lr=0.1), seed=0)
-
-        assert moved(wanted, outcome) and {p.dtype for p in outcome.model.parameters()} == {torch.float32}
-        assert outcome.history[0]["retain_loss"] == pytest.approx(full.history[0]["retain_loss"], rel=0.02)
-        assert outcome.history[0]["retain_loss"] != full.history[0]["retain_loss"]
-
-    def test_generator_of_halves(self):
-        wanted = task(tiny_diffusion.stable().to(torch.bfloat16))
-        outcome = amnesty.unlearn(wanted, quick("munba", lr=0.5), seed=0)
-        made = wanted.pipeline_of(outcome.model)
-        assert moved(wanted, outcome) and made.unet.dtype is torch.bfloat16
-        assert picture_of_halves(made).isfinite().all()
-
-
-def picture_of_halves(pipe):
-    random = torch.Generator().manual_seed(0)
-    return pipe(THREE, generator=random, num_inference_steps=2, output_type="pt").images
 
 
 class TestInside:

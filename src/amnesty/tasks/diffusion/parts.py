@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,6 +136,20 @@ def parts_of(given: Any) -> Parts:
             "`pipeline` has no `scheduler`: without it nobody knows what noise the model was trained on."
         )
     return Parts(backbone, name, scheduler, _part(given, "vae"), given)
+
+
+def with_part(given: Any, name: str, part: nn.Module) -> Any:
+    """Return a pipeline, mapping or object with another part of that name; what was given stays as it was."""
+    if isinstance(given, Mapping):
+        return {**given, name: part}
+    found: Any = copy.copy(given)
+    if hasattr(found, "register_modules"):
+        found.register_modules(**{name: part})
+    elif dataclasses.is_dataclass(found) and not isinstance(found, type):
+        return dataclasses.replace(found, **{name: part})
+    else:
+        setattr(found, name, part)
+    return found
 
 
 def _part(given: Any, name: str) -> Any:

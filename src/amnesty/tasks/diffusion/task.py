@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -35,7 +34,7 @@ from amnesty.tasks.diffusion.losses import (
     RetainLoss,
 )
 from amnesty.tasks.diffusion.noising import noising_of
-from amnesty.tasks.diffusion.parts import parts_of
+from amnesty.tasks.diffusion.parts import parts_of, with_part
 from amnesty.tasks.diffusion.reading import last_tokens, reading
 from amnesty.tasks.diffusion.sampling import Drawer, noiseless
 from amnesty.tasks.diffusion.stored import Stored
@@ -358,16 +357,7 @@ class Diffusion(Task):
         """Return the generator with another model's backbone, adapters merged; what was given stays as it was."""
         given, name = self.parts_of_generator.given, self.parts_of_generator.name
         plain: Any = model.plain().to(self.parts_of_generator.backbone.dtype)  # halves again where they were
-        if isinstance(given, Mapping):
-            return {**given, name: plain}
-        if dataclasses.is_dataclass(given) and not isinstance(given, type):
-            return dataclasses.replace(given, **{name: plain})
-        found: Any = copy.copy(given)
-        if hasattr(found, "register_modules"):
-            found.register_modules(**{name: plain})
-        else:
-            setattr(found, name, plain)
-        return found
+        return with_part(given, name, plain)
 
     def _question(self) -> Question:
         rows = torch.tensor(self.process.conditions.rows([c.asked[0] for c in self.concepts.values()]))
