@@ -9,7 +9,7 @@ import amnesty
 from amnesty.cli import app, main
 from amnesty.errors import InvalidInputError
 from amnesty.methods import METHODS
-from amnesty.requests import running
+from amnesty.requests import of_examples, running
 from amnesty.studies import digits
 from amnesty.training import Recipe
 from tests.requests import audited, whole_runs
@@ -133,7 +133,7 @@ class TestUnlearn:
 
         request, out = whole_runs.asked(tmp_path), tmp_path / "out"
         with monkeypatch.context() as patched:
-            patched.setattr(running, "write_answers", full)
+            patched.setattr(of_examples, "write_answers", full)
             code, _, error = amnesty("unlearn", request, "--out", out)
         assert code == 2 and "No space left" in error and "--resume" in error
         assert amnesty("unlearn", request, "--out", out, "--resume")[0] == 0
