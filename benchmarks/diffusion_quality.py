@@ -92,7 +92,7 @@ def grid() -> dict[str, list[Run]]:
 
 FIXED: dict[str, Run] = {
     "MUNBa()": ({}, MUNBa()),
-    "MUNBa(), distilled": ({"retain_loss": "distill"}, MUNBa()),
+    "MUNBa(), loss of training": ({"retain_loss": "denoise"}, MUNBa()),
     "MUNBa(), all weights": ({"train": "full"}, MUNBa()),
     "MUNBa(), random others": ({"forget_loss": "random"}, MUNBa()),
     "MUNBa(), no prompt": ({"forget_loss": "null"}, MUNBa()),

@@ -63,7 +63,7 @@ class DiffusionSpec:
     lora: int | Mapping[str, Any] | None = None
     adapters: KeptAdapters = "merged"
     forget_loss: ForgetLoss = "auto"
-    retain_loss: RetainLoss = "auto"
+    retain_loss: RetainLoss = "distill"
     eta: float = 1.0
     teacher: Teacher = "original"
     drawing: Drawing = field(default_factory=Drawing)

@@ -56,7 +56,7 @@ class TestAdapters:
 
     @pytest.mark.parametrize("name", ["Stable Diffusion", "PixArt"])
     def test_merged_is_the_adapted_one(self, name):
-        wanted = task(name=name, lora={"r": 2, "lora_alpha": 6})
+        wanted = task(name=name, lora={"r": 2, "lora_alpha": 6}, retain_loss="denoise")
         model = amnesty.unlearn(wanted, LUR(epochs=1, trim=0.0, wish="auto", lr=0.3, max_norm=None), seed=0).model
         plain = model.plain()
 

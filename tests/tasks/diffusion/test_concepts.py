@@ -102,5 +102,5 @@ class TestSettings:
 
     def test_defaults_follow_what_is_given(self):
         without = task(forget=Concept(THREE, None, Pictures(2)))
-        assert (without.forget_loss, without.retain_loss) == ("esd", "denoise")
+        assert (without.forget_loss, without.retain_loss) == ("esd", "distill")
         assert (task().forget_loss, task(retain=[FIVE]).retain_loss) == ("anchor", "distill")

@@ -336,8 +336,8 @@ class TestRelabelled:
             "ascend": Ascended,
         }
         assert {wish: type(wanted.wished(wish).loss) for wish in kinds} == kinds
-        assert type(wanted.preserved().loss) is Denoised
-        assert type(made(retain_loss="distill").preserved().loss) is Distilled
+        assert type(wanted.preserved().loss) is Distilled
+        assert type(made(retain_loss="denoise").preserved().loss) is Denoised
 
 
 def test_teacher_of_a_loss_keeps_its_bits_and_has_no_slope():

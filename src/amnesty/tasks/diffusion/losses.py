@@ -20,7 +20,7 @@ ForgetLoss = Literal["auto", "anchor", "random", "null", "esd", "noise", "misali
 
 FORGET_LOSSES: tuple[ForgetLoss, ...] = get_args(ForgetLoss)
 
-RetainLoss = Literal["auto", "denoise", "distill"]
+RetainLoss = Literal["distill", "denoise"]
 """What the retaining player wants; see `amnesty.Diffusion`."""
 
 RETAIN_LOSSES: tuple[RetainLoss, ...] = get_args(RetainLoss)

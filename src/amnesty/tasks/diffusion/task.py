@@ -90,8 +90,9 @@ class Diffusion(Task):
 
             or the loss of training with ``"noise"`` as images (Selective Amnesia), or with ``"misalign"``, prompts of
             others. ``"auto"``: ``"anchor"`` where every concept has one, else ``"esd"``.
-        retain_loss: ``"denoise"``, the loss of training on kept images; ``"distill"``, the squared distance from what
-            the original answers. ``"auto"``: the first for images of yours, the second for drawn ones.
+        retain_loss: ``"distill"``, the squared distance from what the original answers for kept images: it has no
+            noise of its own, and no slope before anything has moved; ``"denoise"``, the loss of training on them,
+            as published.
         eta: of ``"esd"``.
         teacher: whose answers lead: the ``"original"``, or the model as it is (``"current"``), as the authors of
             SalUn and MUNBa have it: it may drift with its pupil.
@@ -123,7 +124,7 @@ class Diffusion(Task):
         train: str | re.Pattern[str] | None = None,
         lora: int | Mapping[str, Any] | None = None,
         forget_loss: ForgetLoss = "auto",
-        retain_loss: RetainLoss = "auto",
+        retain_loss: RetainLoss = "distill",
         eta: float = 1.0,
         teacher: Literal["original", "current"] = "original",
         drawing: Drawing | None = None,
@@ -151,7 +152,7 @@ class Diffusion(Task):
         ]
         self._given_prompts = prompts_in(retain)
         kept = self._kept_images(retain)
-        self.forget_loss, self.retain_loss = self._chosen(forget_loss, retain_loss)
+        self.forget_loss, self.retain_loss = self._chosen(forget_loss), retain_loss
         self.eta, self.teacher = eta, teacher
         model = moving(parts.backbone, parameters_of(parts.backbone, train), lora, gradient_checkpointing)
         forgotten: Any = self._images if len(self._images) > 1 else next(iter(self._images.values()))
@@ -211,7 +212,7 @@ class Diffusion(Task):
             return Role("forget", Denoised(process=self.process, empty=True))
         if loss == "misalign":
             return Role("forget", Denoised(process=self.process, others=self._others))
-        return Role("forget", self._led(*self._chosen(loss, self.retain_loss)[:1]))
+        return Role("forget", self._led(self._chosen(loss)))
 
     def erased(self, eta: float, guidance: float, steps: int, count: int) -> tuple[Role, Latents]:
         """Return a forgetting player that needs no images, and its data: ``"esd"`` on the way to the concept.
@@ -451,14 +452,12 @@ class Diffusion(Task):
         """Rows of the prompts of what is kept."""
         return torch.tensor(self.process.conditions.rows(self.kept))
 
-    def _chosen(self, forget: ForgetLoss, retain: RetainLoss) -> tuple[ForgetLoss, RetainLoss]:
+    def _chosen(self, loss: ForgetLoss) -> ForgetLoss:
         lacking = [name for name, concept in self.concepts.items() if concept.anchor is None]
-        if forget == "anchor" and lacking:
+        if loss == "anchor" and lacking:
             raise InvalidInputError(
                 f"`forget_loss='anchor'` needs an anchor for every concept, and {lacking[0]!r} has none."
             )
-        if forget == "auto":
-            forget = "esd" if lacking else "anchor"
-        if retain == "auto":
-            retain = "denoise" if self._given_prompts is None else "distill"
-        return forget, retain
+        if loss == "auto":
+            return "esd" if lacking else "anchor"
+        return loss
